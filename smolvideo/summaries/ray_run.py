@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from smolvideo.engines import EngineSpec
+from smolvideo.engines.devices import first_line
 from smolvideo.errors import ModelError, SmolVideoError, UsageError
 from smolvideo.source import DownloadOptions
 from smolvideo.summaries.inference import (
@@ -129,7 +130,7 @@ def _answers(
             for row in _mapped(ray, batch, rows, spec, cluster).iter_rows():
                 yield SummaryRecord.from_json(row["record"])
         except ray.exceptions.RayError as error:
-            raise ModelError(f"the workers failed: {_first_line(error)}") from error
+            raise ModelError(f"the workers failed: {first_line(error)}") from error
 
 
 def _mapped(
@@ -196,7 +197,7 @@ def _start(ray: Any, cluster: RayOptions) -> None:
         ray.init(address=cluster.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"no Ray cluster at `{cluster.address}`: {_first_line(error)}",
+            f"no Ray cluster at `{cluster.address}`: {first_line(error)}",
             hint="start one with `ray start --head`, or leave the address out",
         ) from error
 
@@ -242,10 +243,6 @@ def _parents(process: "psutil.Process") -> "list[psutil.Process]":
     with suppress(psutil.Error):
         found = process.parents()
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class _Worker:

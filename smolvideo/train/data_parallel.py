@@ -20,7 +20,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from smolvideo.engines.devices import available_cores
+from smolvideo.engines.devices import available_cores, first_line
 from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.files import open_atomic
 from smolvideo.sanitize import display_path
@@ -69,7 +69,7 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
         return
     rendezvous.unlink(missing_ok=True)
     spawn = torch.multiprocessing.get_context("spawn")
-    others: list[_Other] = []
+    children: list[_ChildProcess] = []
     try:
         for rank in range(1, ranks):
             ours, theirs = spawn.Pipe(duplex=False)
@@ -78,65 +78,65 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
             )
             process.start()
             theirs.close()
-            others.append(_Other(process, ours))
-        _wait_until_ready(others)
+            children.append(_ChildProcess(process, ours))
+        _wait_until_ready(children)
         _work_together(work, 0, ranks, rendezvous)
     except RuntimeError as error:
         # The connection breaks a moment before the process has exited: wait for either.
-        signs = [sign for other in others for sign in (other.news, other.process.sentinel)]
-        wait(signs, timeout=_SECONDS_TO_END)
-        gone = [one for one in others if one.news.poll() or not one.process.is_alive()]
-        if not gone:
+        ready = [handle for child in children for handle in (child.pipe, child.process.sentinel)]
+        wait(ready, timeout=_SECONDS_TO_END)
+        lost = [one for one in children if one.pipe.poll() or not one.process.is_alive()]
+        if not lost:
             raise
-        raise _lost(gone) from error
+        raise _loss_error(lost) from error
     finally:
-        for other in others:
-            other.process.join(timeout=_SECONDS_TO_END)
-            other.process.kill()
+        for child in children:
+            child.process.join(timeout=_SECONDS_TO_END)
+            child.process.kill()
         rendezvous.unlink(missing_ok=True)
 
 
-class _Other(NamedTuple):
+class _ChildProcess(NamedTuple):
     """A process and its pipe: it sends None before the rendezvous, later its error."""
 
     process: Any
-    news: Connection
+    pipe: Connection
 
 
-def _wait_until_ready(others: list[_Other]) -> None:
+def _wait_until_ready(children: list[_ChildProcess]) -> None:
     """Wait until every process is about to join the rendezvous; waiting for a dead one there would
     take half an hour until the timeout. Raises ModelError.
     """
-    waiting = list(others)
+    waiting = list(children)
     while waiting:
-        wait([sign for other in waiting for sign in (other.news, other.process.sentinel)])
-        for other in list(waiting):
-            if other.news.poll():
-                waiting.remove(other)
-                if (said := _received(other.news)) is not None:
-                    raise _lost([other], said)
-            elif not other.process.is_alive():
-                raise _lost([other])
+        wait([handle for child in waiting for handle in (child.pipe, child.process.sentinel)])
+        for child in list(waiting):
+            if child.pipe.poll():
+                waiting.remove(child)
+                if (message := _receive(child.pipe)) is not None:
+                    raise _loss_error([child], message)
+            elif not child.process.is_alive():
+                raise _loss_error([child])
 
 
-def _received(news: Connection) -> str | None:
+def _receive(pipe: Connection) -> str | None:
     try:
-        said: str | None = news.recv()
+        message: str | None = pipe.recv()
     except (EOFError, OSError):
         return "it ended"
-    return said
+    return message
 
 
-def _lost(others: list[_Other], said: str | None = None) -> ModelError:
+def _loss_error(children: list[_ChildProcess], message: str | None = None) -> ModelError:
     """Build the error for the first dead process, with its own message if it sent one."""
-    for other in others:
-        if said is None and other.news.poll():
-            said = _received(other.news)
-        other.process.join(timeout=_SECONDS_TO_END)
-        if other.process.exitcode == -9:  # SIGKILL, which does not exist on Windows
-            said = "the system killed it, perhaps for lack of memory"
+    for child in children:
+        if message is None and child.pipe.poll():
+            message = _receive(child.pipe)
+        child.process.join(timeout=_SECONDS_TO_END)
+        if child.process.exitcode == -9:  # SIGKILL, which does not exist on Windows
+            message = "the system killed it, perhaps for lack of memory"
     return ModelError(
-        "a process of the training was lost" + (f": {said}" if said else ""),
+        "a process of the training was lost" + (f": {message}" if message else ""),
         hint="the same command goes on where it stopped; fewer `--processes` take less memory",
     )
 
@@ -152,16 +152,15 @@ def all_reduce_mean(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _child_main(work: Work, rank: int, ranks: int, rendezvous: Path, news: Connection) -> None:
+def _child_main(work: Work, rank: int, ranks: int, rendezvous: Path, pipe: Connection) -> None:
     # The terminal sends Ctrl-C to every process; rank 0 ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    news.send(None)
+    pipe.send(None)
     try:
         _work_together(work, rank, ranks, rendezvous)
     except Exception as error:
-        said = str(error).splitlines() or [type(error).__name__]
         with suppress(OSError):
-            news.send(said[0])
+            pipe.send(first_line(error))
         sys.exit(1)
 
 
@@ -250,7 +249,7 @@ def save_state(content: Any, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         reason = error.strerror if isinstance(error, OSError) else None
         raise RecordError(
-            f"cannot write {display_path(path)}: {reason or _first_line(error)}",
+            f"cannot write {display_path(path)}: {reason or first_line(error)}",
             hint="with room on the disk the same command goes on from the last state saved",
         ) from error
 
@@ -264,7 +263,3 @@ def load_state(path: Path) -> Any:
             f"{display_path(path)} is no state of a training that can be read",
             hint="delete it and the states beside it, or name another `--out`",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
