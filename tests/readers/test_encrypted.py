@@ -13,6 +13,7 @@ from smolvideo.cli.main import cli
 from smolvideo.errors import ReaderError
 from smolvideo.readers import READERS, open_video
 from smolvideo.readers.encryption import Encryption, encryption_in, transport_packet_bytes
+from smolvideo.readers.mp4_boxes import child_box, child_boxes
 from smolvideo.readers.registry import open_in_process
 
 
@@ -202,3 +203,19 @@ def test_commands_report_encryption_in_one_line(cenc: Path) -> None:
         assert done.exit_code == 3, done.stderr
         assert "`locked.mp4` is encrypted (DRM: CENC `cenc`)" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("size", ["32 bits", "64 bits", "to the end", "past the end"])
+def test_child_box_is_found_with_every_size_field(size: str) -> None:
+    """ISO/IEC 14496-12, 4.2: a size of 1 precedes 64 bits, 0 is to the end of the container."""
+    header = {
+        "32 bits": (8 + 3).to_bytes(4, "big") + b"tenc",
+        "64 bits": (1).to_bytes(4, "big") + b"tenc" + (16 + 3).to_bytes(8, "big"),
+        "to the end": bytes(4) + b"tenc",
+        "past the end": (2**31).to_bytes(4, "big") + b"tenc",
+    }[size]
+    inner = (8).to_bytes(4, "big") + b"free" + header + b"abc"
+    outer = (8 + len(inner)).to_bytes(4, "big") + b"schi" + inner
+    assert child_box(outer, b"schi", b"tenc") == b"abc"
+    assert [kind for kind, _ in child_boxes(inner)] == [b"free", b"tenc"]
+    assert list(child_boxes((7).to_bytes(4, "big") + b"free" + bytes(8))) == []
