@@ -46,19 +46,19 @@ class ExtractionTiming:
 def time_extraction(task: ExtractionTask) -> ExtractionTiming:
     """Time one extraction. Raises whatever the decoder raises, which ends the measuring process."""
     if task.way == LOWER_BOUND:
-        return _floor(task)
-    get = _way_named(task.way)
+        return _lower_bound(task)
+    get = _method_for(task.way)
     cpu, started = _cpu_seconds(), time.perf_counter()
     frames, cpu_end = get(task)
     wall = time.perf_counter() - started
     return ExtractionTiming(task.way, wall, cpu_end - cpu, frames)
 
 
-def _way_named(way: str) -> Callable[[ExtractionTask], tuple[int, float]]:
+def _method_for(way: str) -> Callable[[ExtractionTask], tuple[int, float]]:
     """Return the function of a method, which returns the number of frames and the CPU seconds."""
     if way in ("auto", *READERS):
         return _by_reader
-    plain = {"pyav": _pyav_plainly, "opencv": _opencv_plainly, "decord": _decord_plainly}
+    plain = {"pyav": _pyav_loop, "opencv": _opencv_loop, "decord": _decord_loop}
     count = plain[way.removesuffix(BASELINE_SUFFIX)]
     # Imports are no part of decoding.
     __import__(
@@ -78,7 +78,7 @@ def _by_reader(task: ExtractionTask) -> tuple[int, float]:
         return sum(1 for _ in reader.frames_at(task.times)), _cpu_seconds()
 
 
-def _pyav_plainly(task: ExtractionTask) -> int:
+def _pyav_loop(task: ExtractionTask) -> int:
     """Seek to the key frame before each time, and decode on to it."""
     import av
 
@@ -100,7 +100,7 @@ def _pyav_plainly(task: ExtractionTask) -> int:
     return found
 
 
-def _opencv_plainly(task: ExtractionTask) -> int:
+def _opencv_loop(task: ExtractionTask) -> int:
     import cv2
 
     found = 0
@@ -115,7 +115,7 @@ def _opencv_plainly(task: ExtractionTask) -> int:
     return found
 
 
-def _decord_plainly(task: ExtractionTask) -> int:
+def _decord_loop(task: ExtractionTask) -> int:
     import decord
 
     video = decord.VideoReader(task.path)
@@ -127,7 +127,7 @@ def _decord_plainly(task: ExtractionTask) -> int:
 # ---------------------------------------------------------------------- the floor
 
 
-def _floor(task: ExtractionTask) -> ExtractionTiming:
+def _lower_bound(task: ExtractionTask) -> ExtractionTiming:
     """Lower bound: decode the packets from each key frame to the wanted frame, and nothing else,
     with as many threads as there are cores; only decoding is timed."""
     import av

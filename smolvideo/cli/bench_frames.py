@@ -94,7 +94,7 @@ def bench_frames(
 
     with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
         report = bench.bench_frames(
-            files or _made(films or Path(folder), tell),
+            files or _write_synthetic_videos(films or Path(folder), tell),
             ways or known,
             frames=max_frames,
             repeats=repeats,
@@ -117,7 +117,7 @@ def _check_video(path: Path) -> None:
         )
 
 
-def _made(folder: Path, tell: "object") -> list[Path]:
+def _write_synthetic_videos(folder: Path, tell: "object") -> list[Path]:
     from smolvideo.bench.input_videos import SYNTHETIC_VIDEOS, write_synthetic_video
 
     assert callable(tell)

@@ -107,9 +107,9 @@ def summarise(given: SummariseFlags) -> int:
         loading: BackgroundEngine | None = None
         progress: BatchProgress | None = None
 
-        def on_progress(news: Any) -> None:
+        def on_progress(event: Any) -> None:
             if progress is not None:
-                progress.on_progress(news)
+                progress.on_progress(event)
 
         # Lock the records; the engine loads with the first prompt.
         loading = BackgroundEngine(lambda: request.spec.load(on_progress=on_progress))

@@ -67,7 +67,7 @@ def attach_sources(
     except (SourceError, ReaderError) as error:
         if len(sources) == 1:
             return [*failed, FailedSource(sources[0].name, error)]
-        good, bad = _told_apart(conversation, sources, on_progress)
+        good, bad = _decode_each(conversation, sources, on_progress)
         failed += bad
         if good:
             conversation.attach(good, on_progress=on_progress)
@@ -87,7 +87,7 @@ def _openable(
     return good, bad
 
 
-def _told_apart(
+def _decode_each(
     conversation: Conversation, sources: Sequence[VideoSource], on_progress: OnProgress
 ) -> tuple[list[VideoSource], list[FailedSource]]:
     """Decode each source alone to find the bad ones.
@@ -142,7 +142,7 @@ def restore_attachments(
             except (SourceError, ReaderError) as error:
                 sentences.append(f"`{name}` cannot be looked at any longer: {error}")
                 continue
-            if _has_changed(kept_look) or _looks_otherwise(kept_look, batch):
+            if _has_changed(kept_look) or _has_other_pixels(kept_look, batch):
                 sentences.append(f"`{name}` has changed since: it was looked at again")
         elif _has_changed(kept_look):
             sentences.append(f"`{name}` has changed since: its frames are those of before")
@@ -206,7 +206,7 @@ def _decoded_again(
     )
 
 
-def _looks_otherwise(look: SavedAttachment, batch: FrameBatch) -> bool:
+def _has_other_pixels(look: SavedAttachment, batch: FrameBatch) -> bool:
     """Whether the decoded pixels differ from the saved ones at the same shape."""
     return batch.images.shape == look.shape and pixel_hash(batch.images) != look.sha256
 

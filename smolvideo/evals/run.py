@@ -31,7 +31,7 @@ from smolvideo.sanitize import display_name, display_path
 
 
 @dataclass
-class Outdated:
+class OutdatedAnswers:
     """Stale answers' keys; ``notices`` maps clip ids to the reasons, for their records."""
 
     keys: set[Key] = field(default_factory=set)
@@ -43,14 +43,14 @@ def outdated_answers(
     known: Mapping[Key, EvalAnswer],
     looker: ClipLoader,
     on_note: Callable[[str], None],
-) -> Outdated:
+) -> OutdatedAnswers:
     """Return the ``known`` answers whose video or subtitles have other content now.
 
     A video is hashed only if its file state differs from the one recorded with its hash. Answers
     about files that no longer exist stay valid; ``on_note`` is called for both cases.
     """
     videos = run.videos()
-    outdated = Outdated()
+    outdated = OutdatedAnswers()
     unseen: list[str] = []
     silent: list[str] = []
     with run.video_writer() as writer:
@@ -60,7 +60,7 @@ def outdated_answers(
             before = videos.get(clip_id(items[0]))
             if not answers or before is None or before.sha256 is None:
                 continue
-            now = _as_it_is_now(items[0], before, looker)
+            now = _current_state(items[0], before, looker)
             if now is None:
                 unseen.append(items[0].video)
                 continue
@@ -68,11 +68,11 @@ def outdated_answers(
             other_video = [one for one in answers if (one.sha256 or before.sha256) != now.sha256]
             other_subtitles = _with_other_subtitles(items, answers, looker, silent)
             notices = [
-                *_told(f"the video `{display_name(items[0].video)}` has", other_video),
+                *_notice_for(f"the video `{display_name(items[0].video)}` has", other_video),
                 *(
                     notice
                     for path, of_path in other_subtitles.items()
-                    for notice in _told(f"the subtitles {display_path(path)} have", of_path)
+                    for notice in _notice_for(f"the subtitles {display_path(path)} have", of_path)
                 ),
             ]
             changed = [*other_video, *(one for of in other_subtitles.values() for one in of)]
@@ -101,7 +101,7 @@ def _answers_to(
     return [known[key] for key in keys if key in known and not known[key].failed]
 
 
-def _told(what: str, answers: Sequence[EvalAnswer]) -> Iterable[str]:
+def _notice_for(what: str, answers: Sequence[EvalAnswer]) -> Iterable[str]:
     if answers:
         count = _counted(len(answers), "answer")
         yield f"{what} another content than when it was asked about: {count} asked anew"
@@ -141,7 +141,7 @@ def _subtitles_now(item: EvalItem, looker: ClipLoader) -> Path | None:
         return None
 
 
-def _as_it_is_now(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> EvalVideo | None:
+def _current_state(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> EvalVideo | None:
     """``before`` with the file's current state and hash; None without a file."""
     try:
         path = looker.finder.path(item)

@@ -313,7 +313,7 @@ def compare_pairs(
         error = mean.standard_error
         p = max(
             student_p(abs(mean.mean) / error, mean.degrees),
-            exchanging(differences, videos),
+            permutation_test(differences, videos),
             mcnemar(only_first, only_second),
         )
         half = student_t(1 - (1 - CONFIDENCE) / 2, mean.degrees) * error
@@ -346,14 +346,14 @@ def _why_no_interval(mean: ClusteredMean, discordant: int) -> NoInterval | None:
     return None if mean.standard_error else "same in every video"
 
 
-def exchanging(differences: Sequence[int], videos: Sequence[str]) -> float:
+def permutation_test(differences: Sequence[int], videos: Sequence[str]) -> float:
     """Two-sided exact p of a permutation test: the probability of a sum of differences at least as
     far from 0 if the two runs are exchanged at random in each video.
 
     The distribution of the sum is built video by video. With one question per video this is
     McNemar's test.
 
-    >>> exchanging([1, 1, 1, 1, 1, -1], "abcdef")
+    >>> permutation_test([1, 1, 1, 1, 1, -1], "abcdef")
     0.21875
     """
     import numpy as np

@@ -61,7 +61,7 @@ class PlannedModel:
         return self.cost.network.text.max_position_embeddings
 
     @property
-    def stand_in(self) -> Checkpoint:
+    def checkpoint_or_nano(self) -> Checkpoint:
         """The checkpoint, or the bundled one with this model's sizes: it has the same transforms
         and tiles of images, and another tokenizer."""
         if self.checkpoint is not None:
@@ -168,7 +168,7 @@ def plan_prompt(
         total, reduced = sizing.frame_count(generation)
         times = plan.times(total)
         chosen = clock() - started
-        timed = _TimedFrames(model.stand_in, prompt_options, clock)
+        timed = _TimedFrames(model.checkpoint_or_nano, prompt_options, clock)
         for opened, wanted in zip(readers, times, strict=True):
             timed.add(opened, sampling, wanted, on_progress)
         taken = sum(map(len, times))
@@ -263,7 +263,7 @@ class _Sizing:
 
     def size(self, budget: int) -> PromptSize:
         """Size of the prompt with at most ``budget`` frames."""
-        checkpoint = self.model.stand_in
+        checkpoint = self.model.checkpoint_or_nano
         parts = render_messages(self.plan.planned(budget), checkpoint, self.options)
         special = [part for part in parts if isinstance(part, SpecialToken)]
         in_images = sum(part.count for part in special if part.token == IMAGE)

@@ -37,7 +37,7 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
             _check_installed(name)
             if name not in PROBED_BY_PYAV or errors:
                 return SubprocessReader(path, name)
-            witness, known = _witness_of(path)
+            witness, known = _probe_with_pyav(path)
             opened = SubprocessReader(path, name, witness=witness)
             if known is not None:
                 opened.metadata = opened.metadata.with_notices_of(known)
@@ -51,7 +51,7 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
     raise errors[0]
 
 
-def _witness_of(path: Path) -> tuple[Probe | None, VideoMetadata | None]:
+def _probe_with_pyav(path: Path) -> tuple[Probe | None, VideoMetadata | None]:
     """Return PyAV's reference values and metadata of a file; (None, None) if PyAV cannot open
     it."""
     try:

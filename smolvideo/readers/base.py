@@ -39,7 +39,7 @@ class Probe:
     times: Sequence[float]
 
 
-def refuse_unseen(witness: Probe | None, reader: str, name: str) -> None:
+def refuse_unsupported(witness: Probe | None, reader: str, name: str) -> None:
     """Raise ReaderError if the file ``name`` has features that ``reader`` does not support."""
     if witness is not None and witness.unsupported_features:
         raise _refusal(name, reader, f"it knows nothing of {witness.unsupported_features}")
@@ -55,7 +55,7 @@ def check_against_probe(
     """
     if witness is None:
         return list(times)
-    refuse_unseen(witness, reader, name)
+    refuse_unsupported(witness, reader, name)
     if (witness.width, witness.height) != size:
         given, shown = f"{size[0]} x {size[1]}", f"{witness.width} x {witness.height}"
         raise _refusal(name, reader, f"{given} pixels instead of {shown}")

@@ -28,7 +28,7 @@ from smolvideo.readers.base import (
     check_against_probe,
     check_frame_size,
     frames_on_screen,
-    refuse_unseen,
+    refuse_unsupported,
     square_pixel_size,
 )
 from smolvideo.readers.encryption import transport_packet_bytes
@@ -56,7 +56,7 @@ class DecordReader(VideoReader):
             raise ReaderError(
                 f"the reader `decord` takes `{path.name}` for a sequence of pictures", hint=_HINT
             )
-        refuse_unseen(witness, self.name, path.name)
+        refuse_unsupported(witness, self.name, path.name)
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(
@@ -171,7 +171,7 @@ class OpencvReader(VideoReader):
         self._path = path
         self._witness = witness
         refuse_text(path)
-        refuse_unseen(witness, self.name, path.name)
+        refuse_unsupported(witness, self.name, path.name)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
         self._capture: Any = None

@@ -104,7 +104,7 @@ def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption
     return []
 
 
-def locks_pictures(encrypted: Sequence[Encryption]) -> Encryption | None:
+def video_encryption(encrypted: Sequence[Encryption]) -> Encryption | None:
     """Return the first encryption that may apply to the video; None if there is none."""
     return next((one for one in encrypted if one.media in ("", "video")), None)
 

@@ -21,7 +21,7 @@ _REMEMBERED = 512
 """Packets whose decoding order is remembered: far more than a decoder's reordering delay."""
 
 
-class HarmTracker:
+class DamageTracker:
     """Tracks one decoder from a key frame, or the beginning, on. Truthy once damage was seen."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class ForwardDecoder:
         self._upcoming: Any = None
         self._decoded: Generator[Any] = self._decode(iter(()), None)
         self._start_over_with(demux_tolerant(self.container, self.stream), trusted_from=None)
-        self._decode_alone_if_harmed()
+        self._decode_alone_if_damaged()
 
     def close(self) -> None:
         self._decoded.close()
@@ -152,15 +152,15 @@ class ForwardDecoder:
     def frame_at(self, ticks: float) -> Any | None:
         """Return the frame on screen at ``ticks``, or None if it was lost to damage."""
         frame = self._frame_at(ticks)
-        return self._frame_at(ticks) if self._decode_alone_if_harmed() else frame
+        return self._frame_at(ticks) if self._decode_alone_if_damaged() else frame
 
     def damage_of(self, frame: Any) -> Damage:
         """Return the known damage of the frame returned last."""
-        return self._harm.damage_of(frame)
+        return self._damage.damage_of(frame)
 
-    def _decode_alone_if_harmed(self) -> bool:
+    def _decode_alone_if_damaged(self) -> bool:
         """Restart with one thread if several threads have detected damage."""
-        if self._threads == 1 or not self._harm:
+        if self._threads == 1 or not self._damage:
             return False
         self._threads = 1
         self._rewind()
@@ -182,12 +182,12 @@ class ForwardDecoder:
         if frame is None:
             return True
         stale = (ticks - frame.pts) * self._tick > _MAX_GAP_SECONDS
-        return stale and self._harm.failed_between(frame.pts, ticks)
+        return stale and self._damage.failed_between(frame.pts, ticks)
 
     # ------------------------------------------------------------------ sequential decoding
 
     def _start_over_with(self, packets: Iterator[Any], trusted_from: int | None) -> None:
-        self._harm = HarmTracker()
+        self._damage = DamageTracker()
         self._last_key: int | None = None
         self._current = None
         self._decoded = self._decode(packets, trusted_from)
@@ -200,13 +200,13 @@ class ForwardDecoder:
             held.append(frame)
             # With several threads damage only needs to be detected, so nothing is delayed.
             while held and (
-                self._threads != 1 or len(held) > MAX_REORDERED or self._harm.is_settled(held[0])
+                self._threads != 1 or len(held) > MAX_REORDERED or self._damage.is_settled(held[0])
             ):
                 yield self._judged(held.popleft())
         yield from map(self._judged, held)
 
     def _judged(self, frame: Any) -> Any:
-        self._harm.judge(frame)
+        self._damage.judge(frame)
         return frame
 
     def _decode_all(self, packets: Iterator[Any], trusted_from: int | None) -> Iterator[Any]:
@@ -229,7 +229,7 @@ class ForwardDecoder:
                     frame.pts = self._guessed_ticks(latest)
                 if latest is None or frame.pts > latest:
                     latest = frame.pts
-                    self._harm.shown(frame)
+                    self._damage.shown(frame)
                     yield frame
 
     def _frames_of(self, packet: Any) -> list[Any]:
@@ -237,13 +237,13 @@ class ForwardDecoder:
 
         if not packet.size and packet_pts(packet) is not None:
             return []  # empty packet: repeats the last frame (Theora, AVI), or would flush decoders
-        self._harm.fed(packet)
+        self._damage.fed(packet)
         try:
             frames: list[Any] = packet.decode()
         except av.error.EOFError:
             return []
         except av.error.FFmpegError:
-            self._harm.failed(packet)
+            self._damage.failed(packet)
             return []
         return frames
 

@@ -152,7 +152,7 @@ class _SegmentDecoder:
         yield from self._fetched()
 
     def _fetched(self) -> Iterator[tuple[int, Any]]:
-        self._keep_promises()
+        self._match_expected()
         while self._found:
             yield self._found.popleft()
 
@@ -196,7 +196,7 @@ class _SegmentDecoder:
         if any(frame.is_corrupt for frame in frames):
             raise av.error.InvalidDataError(errno.EINVAL, "the decoder flags a frame as corrupt")
         self._decoded.extend(frames)
-        self._keep_promises()
+        self._match_expected()
         if not self._promised and self._best is not None:
             self._forget_before(self._best)
 
@@ -205,7 +205,7 @@ class _SegmentDecoder:
         while self._decoded and (self._decoded[0].pts or 0) < pts:
             self._decoded.popleft()
 
-    def _keep_promises(self) -> None:
+    def _match_expected(self) -> None:
         """Match decoded frames with the expected PTS as they come, so that none is held longer."""
         while self._promised:
             place, pts = self._promised[0]

@@ -31,7 +31,7 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.elements import Format
-from smolvideo.readers.encryption import encryption_in, locks_pictures
+from smolvideo.readers.encryption import encryption_in, video_encryption
 from smolvideo.readers.ffmpeg_input import Stretch, open_container
 from smolvideo.readers.file_walk import (
     Flv,
@@ -331,7 +331,7 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
     for stretch in stretches:
         others, claimed = _stamps([]), 0.0
         try:
-            is_locked = locks_pictures(encryption_in(path, stretch)) is not None
+            is_locked = video_encryption(encryption_in(path, stretch)) is not None
             stamps = _stamps([])
             if not is_locked:
                 stamps, others, claimed = _read_stamps(path, stretch)

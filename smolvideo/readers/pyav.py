@@ -43,7 +43,7 @@ from smolvideo.readers.packet_times import (
     visible_frames,
 )
 from smolvideo.readers.text_tracks import read_text_track
-from smolvideo.readers.video_stream import FilmStream, cannot_open, decoding_threads, usable_cores
+from smolvideo.readers.video_stream import VideoStream, cannot_open, decoding_threads, usable_cores
 
 _MAX_FPS = 300
 """Maximum frame rate; a higher one in a header is a misread time base (Matroska: 1000)."""
@@ -98,10 +98,10 @@ class PyavReader(VideoReader):
         self._times: list[float] | None = None
         self._repeated = 0
         self._keys: list[float] | None = None
-        self._film = FilmStream(path, part.stretch if part is not None and joined else None)
+        self._video = VideoStream(path, part.stretch if part is not None and joined else None)
         # With frame threads, damage flags of frames come late; errors do not.
         self._cursor = ForwardDecoder(
-            lambda threads: self._film.open(threads, strict=threads is None)
+            lambda threads: self._video.open(threads, strict=threads is None)
         )
         try:
             self._prepare()
@@ -119,7 +119,7 @@ class PyavReader(VideoReader):
     def frame_times(self) -> list[float]:
         if self._times is None:
             packets = self._read_packets(
-                lambda index: read_all_packets(self._film.container, index)
+                lambda index: read_all_packets(self._video.container, index)
             )
             self._times = self._shown_times(packets)
         return list(self._times)
@@ -144,7 +144,9 @@ class PyavReader(VideoReader):
         if self._keys is None:
             known = self._known_keys()
             if known is None:
-                keys = self._read_packets(lambda index: read_key_times(self._film.container, index))
+                keys = self._read_packets(
+                    lambda index: read_key_times(self._video.container, index)
+                )
             else:
                 keys = [ticks * self._tick for ticks in known[0]]
             times = (round(time - self._origin, 6) + 0.0 for time in keys)
@@ -165,7 +167,7 @@ class PyavReader(VideoReader):
 
     def text_track(self) -> list[SubtitleEvent]:
         return self._read_packets(
-            lambda _: read_text_track(self._film.container, self._origin, self._film.encrypted)
+            lambda _: read_text_track(self._video.container, self._origin, self._video.encrypted)
         )
 
     def frames_at(
@@ -211,7 +213,7 @@ class PyavReader(VideoReader):
         """Yield ``(index in ticks, frame)``, ascending, for what the key-frame index can locate."""
         if not ticks or self._cursor.untimed:
             return
-        container, stream = self._film.open()
+        container, stream = self._video.open()
         known = self._known_keys()
         with container:
             if known is not None:
@@ -222,7 +224,7 @@ class PyavReader(VideoReader):
             return
         lanes, threads, max_buffered = self._division(stream, segments, keyframes=keyframes)
         side_by_side = ParallelSegmentDecoder(
-            lambda: self._film.open(threads, strict=True),
+            lambda: self._video.open(threads, strict=True),
             decode_key_frame if keyframes else decode_gop,
             segments,
             lanes=lanes,
@@ -269,7 +271,7 @@ class PyavReader(VideoReader):
         container, stream = self._cursor.container, self._cursor.stream
         first = self._cursor.first()
         if first is None:
-            self._film.refuse_if_encrypted()
+            self._video.refuse_if_encrypted()
             raise ReaderError(
                 f"no decodable video frames in `{self._path.name}` ({stream.codec_context.name})",
                 hint="the file is truncated; fetch it again" if is_cut(self._path) else None,
@@ -306,7 +308,7 @@ class PyavReader(VideoReader):
         claimed_end = None if claimed is None else claimed + self._origin
         sought = None if is_small else claimed_end
         packets = self._read_packets(
-            lambda index: read_last_packets(self._film.container, index, sought)
+            lambda index: read_last_packets(self._video.container, index, sought)
         )
         last = self._first if packets is None else round(packets.last_frame - self._origin, 6)
         end = last if packets is None else packets.end - self._origin
@@ -372,14 +374,14 @@ class PyavReader(VideoReader):
             stretch = self._part.stretch
             last_byte_end = packets.behind - stretch.head_bytes + stretch.start
             packets = replace(packets, behind=last_byte_end)
-        return find_ending(self._path, self._film.container, packets, self._origin, claimed_end)
+        return find_ending(self._path, self._video.container, packets, self._origin, claimed_end)
 
     def _read_packets(self, read: Callable[[int], T]) -> T:
         import av
 
-        assert self._film.index is not None
+        assert self._video.index is not None
         try:
-            return read(self._film.index)
+            return read(self._video.index)
         except (av.error.FFmpegError, OSError) as error:
             raise cannot_open(self._path) from error
 

@@ -28,7 +28,7 @@ def read_text_track(
 ) -> list[SubtitleEvent]:
     """Return the cues of the best unencrypted track, by time; seconds since ``origin``."""
     with open_() as container:
-        stream = _likeliest(container, encrypted)
+        stream = _preferred_track(container, encrypted)
         if stream is None:
             return []
         name = stream.codec_context.codec.canonical_name
@@ -64,7 +64,7 @@ def _text_of(content: bytes) -> str:
     return content.decode("utf-8", errors="surrogateescape")
 
 
-def _likeliest(container: Any, encrypted: Sequence[Encryption]) -> Any | None:
+def _preferred_track(container: Any, encrypted: Sequence[Encryption]) -> Any | None:
     """Choose the track with the dialogue: in the language of the default track, else in English,
     else of the first one; within that language preferably without captions for the hard of hearing.
 

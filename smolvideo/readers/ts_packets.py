@@ -18,7 +18,7 @@ from smolvideo.readers.encryption import transport_packet_bytes
 from smolvideo.readers.ipc import beat
 
 Bytes = NDArray[np.uint8]
-Follows = Callable[[BufferedReader, int, int], int | None]
+FindNextFile = Callable[[BufferedReader, int, int], int | None]
 
 _PACKET_OF_DISCS, _SYNC_OF_DISCS = 192, 4
 """Packet size on discs (M2TS): four bytes precede the sync byte."""
@@ -138,19 +138,19 @@ def read_headers(
     layout: Layout,
     start: int,
     end: int,
-    follows: Follows,
+    find_next: FindNextFile,
 ) -> tuple[Headers, Continuity, int]:
     """Read a file that begins at ``start``. Return its headers, its gaps, and where its last packet
     ends: after ``end`` if the packet is truncated.
 
-    ``follows(file, first, last)`` returns, for bytes that are no packets from ``last`` on, where
+    ``find_next(file, first, last)`` returns, for bytes that are no packets from ``last`` on, where
     another file begins, which ends the reading; None if there is none.
     """
     found: list[Headers] = []
     continuity = Continuity()
     last_byte_end = start + layout.start
     with path.open("rb") as file:
-        for positions, rows in packet_rows(file, layout, last_byte_end, end, follows):
+        for positions, rows in packet_rows(file, layout, last_byte_end, end, find_next):
             found += _headers_of(positions, rows)
             continuity.follow(positions, rows)
             last_byte_end = int(positions[-1]) + layout.size
@@ -172,11 +172,11 @@ def packet_rows(
     layout: Layout,
     start: int,
     end: int,
-    follows: Follows | None = None,
+    find_next: FindNextFile | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Bytes]]:
     """Yield positions ``[N]`` and bytes ``[N, 188]`` of up to ``_MOST`` packets at a time,
-    resyncing after damage, unless another file ``follows`` there. The arrays are views of a buffer
-    that the next iteration overwrites."""
+    resyncing after damage, unless ``find_next`` finds another file there. The arrays are views of
+    a buffer that the next iteration overwrites."""
     size, position, count = layout.size, start, _FEWEST
     buffer = memoryview(bytearray(_MOST * size))
     while position + size <= end:
@@ -191,10 +191,10 @@ def packet_rows(
         marked = rows[:, layout.sync] == _SYNC
         good = whole if marked.all() else int(marked.argmin())
         is_last = False
-        if good < whole and follows is not None:
+        if good < whole and find_next is not None:
             # The first bytes of the next file may look like a packet or two.
             seeming = position + max(0, good - _SEEMING) * size
-            following = follows(file, seeming, position + good * size)
+            following = find_next(file, seeming, position + good * size)
             if following is not None:
                 good, is_last = (following - position) // size, True
         if good:

@@ -6,7 +6,7 @@ from typing import Any
 
 from smolvideo.errors import ReaderError
 from smolvideo.readers.base import MAX_PIXELS, NotAVideoError, check_file, check_frame_size
-from smolvideo.readers.encryption import encryption_in, encryption_of, locks_pictures
+from smolvideo.readers.encryption import encryption_in, encryption_of, video_encryption
 from smolvideo.readers.ffmpeg_input import Stretch, open_container, refuse_list
 from smolvideo.readers.packet_times import is_still_attachment
 
@@ -20,7 +20,7 @@ _SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
 """Suffixes of files that are often segments of a stream."""
 
 
-class FilmStream:
+class VideoStream:
     """Opens a file, or a ``stretch`` (byte range) of it, any number of times.
 
     Raises ReaderError if the file cannot be read.
@@ -96,7 +96,7 @@ class FilmStream:
 
     def refuse_if_encrypted(self) -> None:
         """Raise NotAVideoError if a video stream is encrypted."""
-        if (found := locks_pictures(self.encrypted)) is not None:
+        if (found := video_encryption(self.encrypted)) is not None:
             raise found.error(self._path.name)
 
 

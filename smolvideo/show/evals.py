@@ -46,21 +46,25 @@ class BenchmarkProgress(ProgressBar):
         self._task = self._bar.add_task("asking", total=1, right="")
         self._told = -1
 
-    def show(self, news: "EvalProgress") -> None:
+    def show(self, progress: "EvalProgress") -> None:
         """Update the display; callback of the run."""
-        failed = f", {news.failed} failed" if news.failed else ""
-        share = f"{news.num_correct / news.answered:.1%} right{failed}" if news.answered else failed
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        share = (
+            f"{progress.num_correct / progress.answered:.1%} right{failed}"
+            if progress.answered
+            else failed
+        )
         self._bar.update(
             self._task,
-            completed=news.done,
-            total=news.total,
-            description=display_name(news.video, 28) if news.video else "asking",
+            completed=progress.done,
+            total=progress.total,
+            description=display_name(progress.video, 28) if progress.video else "asking",
             right=share.strip(", "),
         )
-        tenth = 10 * news.done // max(news.total, 1)
+        tenth = 10 * progress.done // max(progress.total, 1)
         if not self._screen.shows_progress and not self._screen.quiet and tenth > self._told:
             self._told = tenth
-            line = f"{news.done:,} of {news.total:,} answers"
+            line = f"{progress.done:,} of {progress.total:,} answers"
             self._screen.err.print(f"{line}, {share.strip(', ')}" if share else line)
 
 

@@ -41,26 +41,26 @@ class TrainingProgress(ProgressBar):
         )
         self._task = self._bar.add_task("drawing the world", total=None, step=0, loss=float("nan"))
 
-    def show(self, news: "TrainProgress") -> None:
+    def show(self, progress: "TrainProgress") -> None:
         """Update the display; callback of the training."""
         self._bar.update(
             self._task,
-            description=f"learning to {news.stage}",
-            completed=news.seconds,
-            total=news.total_seconds,
-            step=news.step,
-            loss=news.loss,
+            description=f"learning to {progress.stage}",
+            completed=progress.seconds,
+            total=progress.total_seconds,
+            step=progress.step,
+            loss=progress.loss,
         )
-        if news.scores or not self._screen.shows_progress:
-            self._line(news)
+        if progress.scores or not self._screen.shows_progress:
+            self._line(progress)
 
-    def _line(self, news: "TrainProgress") -> None:
+    def _line(self, progress: "TrainProgress") -> None:
         if self._screen.quiet:
             return
-        scores = "  ".join(f"{name} {share:.2f}" for name, share in news.scores.items())
-        minutes = f"{news.seconds / 60:6.1f} min"
-        words = f"{minutes}  {news.stage:6}  step {news.step:5}  loss {news.loss:.3f}  {scores}"
-        self._screen.err.print(words.rstrip())
+        scores = "  ".join(f"{name} {share:.2f}" for name, share in progress.scores.items())
+        minutes = f"{progress.seconds / 60:6.1f} min"
+        stage = f"{minutes}  {progress.stage:6}  step {progress.step:5}  loss {progress.loss:.3f}"
+        self._screen.err.print(f"{stage}  {scores}".rstrip())
 
 
 def show_scores(screen: Output, folder: Path) -> None:

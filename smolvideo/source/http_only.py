@@ -102,13 +102,13 @@ def web_client(settings: dict[str, Any], named_by: str) -> Iterator[Any]:
             add_accept_encoding_header(headers, ENCODINGS)
 
     ydl = _without_plugins(settings)
-    door = _WebDoor(ydl.urlopen, guard)
+    opener = _CheckedOpener(ydl.urlopen, guard)
     try:
         ydl._request_director = ydl.build_request_director([UrllibRH])
-        ydl.urlopen = door
+        ydl.urlopen = opener
         yield ydl
     finally:
-        door.close()
+        opener.close()
         ydl.close()
 
 
@@ -209,32 +209,32 @@ def _limited(read: Callable[..., bytes]) -> Callable[..., bytes]:
     return read_some
 
 
-class _WebDoor:
+class _CheckedOpener:
     """Replaces a ``YoutubeDL``'s ``urlopen``: checks URLs, limits reads, and closes the responses
     that yt-dlp only reads in part."""
 
-    def __init__(self, open_any: Any, guard: _Guard) -> None:
-        self._open_any = open_any
+    def __init__(self, open_url: Any, guard: _Guard) -> None:
+        self._open_url = open_url
         self._guard = guard
-        self._answers: list[Any] = []
+        self._responses: list[Any] = []
 
     def __call__(self, request: Any) -> Any:
         from yt_dlp.networking.exceptions import HTTPError, RequestError
 
         self._guard.check(request if isinstance(request, str) else request.url)
         try:
-            answer = self._open_any(request)
+            answer = self._open_url(request)
         except HTTPError as error:
-            self._answers.append(error.response)
+            self._responses.append(error.response)
             raise
         except RequestError:
             if self._guard.refusal is not None:
                 raise self._guard.refusal from None
             raise
-        self._answers = [older for older in self._answers if not older.closed] + [answer]
+        self._responses = [older for older in self._responses if not older.closed] + [answer]
         answer.read = _limited(answer.read)
         return answer
 
     def close(self) -> None:
-        for answer in self._answers:
+        for answer in self._responses:
             answer.close()

@@ -76,7 +76,7 @@ def decode_text(content: bytes) -> Decoded:
     decoded = _decoded(content, "utf-8")
     if not decoded.bad or _evidence_for_utf8(decoded.text) >= decoded.bad:
         return decoded
-    guess = _likeliest_code_page(content)
+    guess = _most_likely_code_page(content)
     if not guess.startswith("cp125"):
         return _decoded(content, guess, guess)
     # Bytes undefined in Windows code pages become control characters, as in the web's tables:
@@ -133,7 +133,7 @@ def _evidence_for_utf8(text: str) -> int:
     return two + 3 * three + 6 * four
 
 
-def _likeliest_code_page(content: bytes) -> str:
+def _most_likely_code_page(content: bytes) -> str:
     """Return the code page that wins a vote of the lines with non-ASCII bytes.
 
     Votes are per line, so that a bad byte spoils only its own line's vote.

@@ -123,7 +123,7 @@ def answer(
     return [stream.result() for stream in streams]
 
 
-def drive(
+def run_prompt_batches(
     engine: Engine, asking: PromptSteps[Result], *, on_progress: OnProgress = no_progress
 ) -> Result:
     """Run a generator of prompt batches to its end, and return its result."""
@@ -157,5 +157,5 @@ def summarise_pieces(
         prepared = next(pieces)
         assert isinstance(prepared, PreparedPrompt)
         asking = composer.summarise_whole(prepared)
-    composed = drive(engine, asking, on_progress=on_progress)
+    composed = run_prompt_batches(engine, asking, on_progress=on_progress)
     return summary_record(facts, opened, composed, engine)

@@ -59,7 +59,7 @@ class ChapterSpan:
         """
         groups: list[list[Note]] = []
         for note in self.notes:
-            if groups and _tells_the_same(groups[-1][-1], note):
+            if groups and _is_near_duplicate(groups[-1][-1], note):
                 groups[-1].append(note)
             else:
                 groups.append([note])
@@ -79,7 +79,7 @@ def merge_notes(notes: Sequence[Note]) -> list[ChapterSpan]:
     """Group all notes of a video into chapters, in order."""
     chapters: list[ChapterSpan] = []
     for note in notes:
-        if chapters and _tells_the_same(chapters[-1].notes[-1], note):
+        if chapters and _is_near_duplicate(chapters[-1].notes[-1], note):
             chapters[-1] = ChapterSpan((*chapters[-1].notes, note))
         else:
             chapters.append(ChapterSpan((note,)))
@@ -99,7 +99,7 @@ def word_jaccard(one: str, other: str) -> float:
     return len(words & others) / len(words | others)
 
 
-def _tells_the_same(before: Note, note: Note) -> bool:
+def _is_near_duplicate(before: Note, note: Note) -> bool:
     if _bare(before.text) == _bare(note.text):
         return True
     alike = word_jaccard(before.text, note.text)

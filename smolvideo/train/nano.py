@@ -172,7 +172,7 @@ class Trainer:
         if self.course.stage != "answer":
             return self._see_loss(random)
         if self.course.is_text_step(self.options):
-            return self._drill_loss(random)
+            return self._text_exercise_loss(random)
         return self._answer_loss(random)
 
     def _see_loss(self, random: Random) -> Tensor:
@@ -183,7 +183,7 @@ class Trainer:
         patches = student.network.model.vision_model(labels.pixels.bfloat16())
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
-    def _drill_loss(self, random: Random) -> Tensor:
+    def _text_exercise_loss(self, random: Random) -> Tensor:
         student = self.optimizer.working_copy
         rows = make_text_batch(random, DRILL_ROWS_PER_STEP, self.tokenizer)
         vectors = student.network.model.text_model.embed_tokens(rows.token_ids)
@@ -243,8 +243,8 @@ class Trainer:
             self.examined = course.elapsed
             scores = self._scores()
             if course.stage == "answer":
-                self._keep_if_best(scores)
-        news = TrainProgress(
+                self._save_if_best(scores)
+        progress = TrainProgress(
             course.stage,
             round(course.elapsed, 1),
             self.options.seconds,
@@ -252,18 +252,18 @@ class Trainer:
             round(loss, 4),
             _rounded(scores),
         )
-        course.curve.append({k: v for k, v in asdict(news).items() if k != "total_seconds"})
-        self.on_progress(news)
+        course.curve.append({k: v for k, v in asdict(progress).items() if k != "total_seconds"})
+        self.on_progress(progress)
         if course.elapsed - self.saved > self.options.save_minutes * 60:
             self._save()
 
     def _scores(self) -> dict[str, float]:
         running, videos = self.optimizer.working_copy.network, self.options.examine_videos // 3
         if self.course.stage == "answer":
-            return self._examine(running, seed=1, videos=videos)
+            return self._evaluate(running, seed=1, videos=videos)
         return dense_label_accuracy(self.trainable, make_labelled_images(Random(1), 256, NANO))
 
-    def _keep_if_best(self, scores: dict[str, float]) -> None:
+    def _save_if_best(self, scores: dict[str, float]) -> None:
         if selection_score(scores) > self.course.best:
             self.course.best = selection_score(scores)
             save_state(self.trainable.network.state_dict(), self.folder / "best.pt")
@@ -275,11 +275,11 @@ class Trainer:
             with _as_record_error(self.folder / "best.pt"):
                 self.trainable.network.load_state_dict(best)
 
-    def _examined(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
+    def _final_accuracy(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         videos = self.options.examine_videos // (4 if grey else 1)
-        return _rounded(self._examine(network, seed=2, videos=videos, grey=grey))
+        return _rounded(self._evaluate(network, seed=2, videos=videos, grey=grey))
 
-    def _examine(
+    def _evaluate(
         self, network: SmolVLM, *, seed: int, videos: int, grey: bool = False
     ) -> dict[str, float]:
         frames = self.options.examine_frames
@@ -335,8 +335,8 @@ class Trainer:
             "processes": self.ranks,
             "steps": {**self.course.steps_before, self.course.stage: self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},
-            "held_out": self._examined(shipped, grey=False),
-            "held_out_grey": self._examined(shipped, grey=True),
+            "held_out": self._final_accuracy(shipped, grey=False),
+            "held_out_grey": self._final_accuracy(shipped, grey=True),
             "words": known_words(),
         }
 
@@ -380,9 +380,9 @@ class _Rank0Only:
     def __init__(self, on_progress: OnTrainProgress | None) -> None:
         self._on_progress = on_progress
 
-    def __call__(self, news: TrainProgress) -> None:
+    def __call__(self, progress: TrainProgress) -> None:
         if self._on_progress is not None:
-            self._on_progress(news)
+            self._on_progress(progress)
 
     def __reduce__(self) -> tuple[type["_Rank0Only"], tuple[None]]:
         return _Rank0Only, (None,)

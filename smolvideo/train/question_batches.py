@@ -142,7 +142,9 @@ def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Quest
     # Questions about one moment.
     if clock is not None:
         others = [question for question in every if question not in opened]
-        opened += _glimpses(scene, others, random, clock, asking.single_frame_questions)
+        opened += _single_frame_questions(
+            scene, others, random, clock, asking.single_frame_questions
+        )
     chosen = [informal(random, question) for question in opened]
     # Some of them continue a conversation.
     chosen = [
@@ -184,7 +186,7 @@ def _after_others(question: Question, others: Sequence[Question], random: Random
     return replace(question, history=(*turns, *question.history))
 
 
-def _glimpses(
+def _single_frame_questions(
     scene: Scene, asked: Sequence[Question], random: Random, clock: FrameClock, count: int
 ) -> list[Question]:
     """Up to ``count`` single-frame questions: what a moment shows, which moment shows something,

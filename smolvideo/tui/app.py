@@ -59,7 +59,7 @@ LIGHT = Theme(
 THEMES = {"dark": DARK, "light": LIGHT}
 
 
-class NothingActs(LineFilter):
+class ControlCharacterFilter(LineFilter):
     """Replaces control characters in every line, whether typed, pasted or from a widget.
 
     Widgets escape foreign text themselves, but the input line holds typed text unchanged. A
@@ -83,7 +83,7 @@ def _safe(segment: Segment) -> Segment:
     return Segment(text, segment.style)
 
 
-_NOTHING_ACTS = NothingActs()
+_CONTROL_CHARACTER_FILTER = ControlCharacterFilter()
 _TICKS_A_SECOND = 15
 """Refresh rate of progress and the running answer; a higher one would not be visible."""
 
@@ -146,7 +146,7 @@ class ChatApp(App[str]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Append the filter of control characters to Textual's filters."""
-        return [*super().get_line_filters(), _NOTHING_ACTS]
+        return [*super().get_line_filters(), _CONTROL_CHARACTER_FILTER]
 
     def compose(self) -> ComposeResult:
         completions = OptionList(id="completions", markup=False)

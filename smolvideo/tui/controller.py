@@ -288,9 +288,9 @@ class ChatController:
 
     def _call_in_ui(self, what: Callable[[], None]) -> None:
         """Run ``what`` on the UI thread; called by the worker thread."""
-        self._screen.run_in_screen(partial(self._told, what))
+        self._screen.run_in_screen(partial(self._report_errors, what))
 
-    def _told(self, what: Callable[[], None]) -> None:
+    def _report_errors(self, what: Callable[[], None]) -> None:
         what()
         journal = self._start.journal
         if journal is not None and journal.problem is not None and not self._problem_told:

@@ -13,8 +13,8 @@ from smolvideo.evals.statistics import (
     bounds,
     clustered_mean,
     compare_pairs,
-    exchanging,
     mcnemar,
+    permutation_test,
     student_p,
     student_t,
 )
@@ -209,7 +209,7 @@ def test_paired_difference_by_hand() -> None:
     assert twice.standard_error == pytest.approx(error)
     assert student_p((1 / 6) / error, 5) == pytest.approx(0.4651, abs=1e-4)
     # Sums by video 1, 1, -1, twice: four against two, as McNemar's test has them.
-    assert twice.p == exchanging([0, 1, 1, 0, 0, -1] * 2, [*videos, *"ddeeff"]) == 0.6875
+    assert twice.p == permutation_test([0, 1, 1, 0, 0, -1] * 2, [*videos, *"ddeeff"]) == 0.6875
     assert twice.low == pytest.approx(1 / 6 - 2.5705818 * error)
     assert twice.no_interval is None
 
@@ -228,7 +228,7 @@ def test_sign_flips_are_per_video() -> None:
     # Sums 2, 3 and -1: of eight signs, 2 + 3 + 1 and 2 + 3 - 1 are as far as 4 or farther.
     rows = [("a", 1), ("a", 1), ("b", 1), ("b", 1), ("b", 1), ("c", -1), ("d", 1), ("d", -1)]
     videos, differences = zip(*rows, strict=True)
-    assert exchanging(differences, videos) == 4 / 8
+    assert permutation_test(differences, videos) == 4 / 8
 
 
 @given(st.lists(st.tuples(st.integers(-1, 1), st.sampled_from("abcdefg")), min_size=1, max_size=40))
@@ -240,7 +240,7 @@ def test_exact_permutation_p_counts_all_sign_choices(rows: list[tuple[int, str]]
         abs(sum(sign * one for sign, one in zip(of, sums.values(), strict=True))) >= seen
         for of in signs
     ]
-    found = exchanging(*zip(*rows, strict=True))
+    found = permutation_test(*zip(*rows, strict=True))
     assert found == pytest.approx(sum(far) / len(signs), abs=1e-12)
 
 
@@ -248,7 +248,7 @@ def test_exact_permutation_p_counts_all_sign_choices(rows: list[tuple[int, str]]
 def test_permutation_of_single_questions_is_mcnemars_test(first: int, second: int) -> None:
     differences = [1] * first + [-1] * second
     videos = [str(place) for place in range(len(differences))]
-    assert exchanging(differences, videos) == pytest.approx(mcnemar(first, second), rel=1e-9)
+    assert permutation_test(differences, videos) == pytest.approx(mcnemar(first, second), rel=1e-9)
 
 
 def test_difference_interval_by_hand() -> None:

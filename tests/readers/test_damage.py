@@ -13,7 +13,7 @@ from support import clipmaker
 from smolvideo.errors import ReaderError
 from smolvideo.frames import Damage, Frame, Images
 from smolvideo.readers import open_video, pyav, video_stream
-from smolvideo.readers.forward_decoder import HarmTracker
+from smolvideo.readers.forward_decoder import DamageTracker
 from smolvideo.readers.packet_times import demux_tolerant
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.registry import open_in_process
@@ -283,30 +283,30 @@ class Fed:
 
 def test_damage_propagates_in_decoding_order() -> None:
     """I0 P3 B1 B2 | I4 P5: P3 is damaged; B1 and B2 refer to it although they are shown before."""
-    harm = HarmTracker()
+    tracker = DamageTracker()
     packets = [Fed(0, is_keyframe=True), Fed(3), Fed(1), Fed(2), Fed(4, is_keyframe=True), Fed(5)]
     for packet in packets:
-        harm.fed(packet)
+        tracker.fed(packet)
         if packet.pts == 3:
-            harm.failed(packet)
+            tracker.failed(packet)
     for pts in (0, 1, 2, 4, 5):
-        harm.shown(Fed(pts))
-        harm.judge(Fed(pts))
-    found = [harm.damage_of(Fed(pts)) for pts in (0, 1, 2, 4, 5)]
+        tracker.shown(Fed(pts))
+        tracker.judge(Fed(pts))
+    found = [tracker.damage_of(Fed(pts)) for pts in (0, 1, 2, 4, 5)]
     assert found == ["", "reference", "reference", "", ""]
-    assert harm
-    assert harm.failed_between(2, 3)
-    assert not harm.failed_between(3, 9)
+    assert tracker
+    assert tracker.failed_between(2, 3)
+    assert not tracker.failed_between(3, 9)
 
 
 def test_failures_before_the_first_key_frame_are_no_damage() -> None:
-    harm = HarmTracker()
-    harm.fed(Fed(0))
-    harm.failed(Fed(0))
-    harm.fed(Fed(1, is_keyframe=True))
-    harm.shown(Fed(1))
-    assert not harm
-    assert harm.damage_of(Fed(1)) == ""
+    tracker = DamageTracker()
+    tracker.fed(Fed(0))
+    tracker.failed(Fed(0))
+    tracker.fed(Fed(1, is_keyframe=True))
+    tracker.shown(Fed(1))
+    assert not tracker
+    assert tracker.damage_of(Fed(1)) == ""
 
 
 def test_intact_real_clips_have_no_damage(clips: Path) -> None:

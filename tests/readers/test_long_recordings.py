@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import clipmaker
 
-from smolvideo.readers.forward_decoder import HarmTracker
+from smolvideo.readers.forward_decoder import DamageTracker
 from smolvideo.readers.gop import MAX_REORDERED, _SegmentDecoder
 from smolvideo.readers.pyav import PyavReader
 from smolvideo.readers.registry import open_in_process
@@ -36,18 +36,18 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count packets sent to decoders: by the GOP decoder, and by the forward decoder."""
     counts = [0, 0]
-    feed, follow = _SegmentDecoder._feed, HarmTracker.fed
+    feed, follow = _SegmentDecoder._feed, DamageTracker.fed
 
     def count_feed(decoder: _SegmentDecoder, packet: object, tick: float) -> None:
         counts[0] += 1
         feed(decoder, packet, tick)
 
-    def count_fed(tracker: HarmTracker, packet: object) -> None:
+    def count_fed(tracker: DamageTracker, packet: object) -> None:
         counts[1] += 1
         follow(tracker, packet)
 
     monkeypatch.setattr(_SegmentDecoder, "_feed", count_feed)
-    monkeypatch.setattr(HarmTracker, "fed", count_fed)
+    monkeypatch.setattr(DamageTracker, "fed", count_fed)
     return counts
 
 

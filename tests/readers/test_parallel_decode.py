@@ -31,13 +31,13 @@ def test_parallel_decode_needs_no_sequential_fallback(
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 def test_parallel_decoders_keep_the_order(clip: Path, lanes: int) -> None:
     with PyavReader(clip) as reader:
-        container, stream = reader._film.open()
+        container, stream = reader._video.open()
         ticks = [reader._ticks(time) for time in TIMES]
         with container:
             segments = plan_gops(container, stream, ticks) or []
         assert len(segments) == 5
         side_by_side = ParallelSegmentDecoder(
-            lambda: reader._film.open(1), decode_gop, segments, lanes=lanes, max_buffered=2
+            lambda: reader._video.open(1), decode_gop, segments, lanes=lanes, max_buffered=2
         )
         assert [place for place, _ in side_by_side.frames()] == list(range(200))
 
@@ -55,7 +55,7 @@ def test_errors_of_opening_in_a_thread_reach_the_caller(clip: Path) -> None:
         raise OSError("gone")
 
     with PyavReader(clip) as reader:
-        container, stream = reader._film.open()
+        container, stream = reader._video.open()
         with container:
             segments = plan_gops(container, stream, [0.0]) or []
     with pytest.raises(OSError, match="gone"):

@@ -96,9 +96,9 @@ def decode_all_for(reader: PyavReader, path: Path, wanted: list[float]) -> list[
             left.pop(0)
             found.append(Frame(to_display_rgb(standing[1], shape), standing[0]))
 
-    assert reader._film.index is not None
+    assert reader._video.index is not None
     threads = reader._cursor.stream.codec_context.thread_count
-    for time, frame in decode_all(path, reader._film.index, threads):
+    for time, frame in decode_all(path, reader._video.index, threads):
         if standing is not None and time <= standing[0]:
             continue
         take(until=time)
@@ -150,8 +150,8 @@ def test_clip(clips: Path, name: str) -> None:
 def test_packet_times_equal_decoded_times(clips: Path, name: str) -> None:
     with PyavReader(clips / name) as reader:
         times = reader.frame_times()
-        assert reader._film.index is not None
-        decoded = [time for time, _ in decode_all(clips / name, reader._film.index)]
+        assert reader._video.index is not None
+        decoded = [time for time, _ in decode_all(clips / name, reader._video.index)]
     assert times == pytest.approx(decoded, abs=1e-4)
     assert reader.metadata.num_frames == len(times)
 

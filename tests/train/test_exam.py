@@ -21,7 +21,7 @@ from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
 from smolvideo.sampling import FrameSampling
 from smolvideo.train.exam import ExamOptions, evaluate
-from smolvideo.train.exam.evaluate import ExamVideo, draw_exam_videos, evaluate_exam
+from smolvideo.train.exam.evaluate import ExamVideo, evaluate_exam, sample_exam_videos
 from smolvideo.train.exam.run import ExamAnswer, ExamReport, ExamRun, is_correct
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
@@ -32,7 +32,7 @@ CLOCK = FrameClock(tuple(place / 11 for place in range(12)), 24.0)
 def test_exam_questions_are_frozen() -> None:
     """A change of the drawn world changes the exam; its figures are then not comparable."""
     paper = hashlib.sha256()
-    for video in draw_exam_videos(ExamOptions(12)):
+    for video in sample_exam_videos(ExamOptions(12)):
         paper.update(repr(video.scene.scene_key()).encode())
         for question in chain(*video.questions(CLOCK)):
             for turn in (*question.history, question):
@@ -42,7 +42,7 @@ def test_exam_questions_are_frozen() -> None:
 
 
 def test_exam_scenes_are_held_out_of_training() -> None:
-    videos = list(draw_exam_videos(ExamOptions(40)))
+    videos = list(sample_exam_videos(ExamOptions(40)))
     assert [video.scene.is_novel() for video in videos] == [False, True] * 20
     assert all(video.scene.held_out() for video in videos[::2])
     assert sum(video.novel_wording for video in videos) == 20

@@ -400,11 +400,11 @@ def test_best_weights_are_exported(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path, TrainOptions(minutes=10, **SMALL), 0, 1, lambda _: None)
     trainer._begin("answer")
     best = {name: part.clone() for name, part in trainer.trainable.network.state_dict().items()}
-    trainer._keep_if_best({"all": 0.9, "colour": 0.9})
+    trainer._save_if_best({"all": 0.9, "colour": 0.9})
     with torch.no_grad():
         for parameter in trainer.trainable.network.parameters():
             parameter.zero_()
-    trainer._keep_if_best({"all": 0.5, "colour": 0.5})
+    trainer._save_if_best({"all": 0.5, "colour": 0.5})
     trainer._take_best()
     kept = trainer.trainable.network.state_dict()
     assert all(torch.equal(kept[name], best[name]) for name in best)

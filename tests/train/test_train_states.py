@@ -63,11 +63,11 @@ def test_best_weights_are_written_atomically(
 ) -> None:
     trainer = Trainer(tmp_path, TrainOptions(minutes=10, examine_videos=3), 0, 1, lambda _: None)
     trainer._begin("answer")
-    trainer._keep_if_best({"all": 0.5, "colour": 0.5})
+    trainer._save_if_best({"all": 0.5, "colour": 0.5})
     before = (tmp_path / "best.pt").read_bytes()
     request.getfixturevalue("small_disk")
     with pytest.raises(RecordError, match=r"best\.pt"):
-        trainer._keep_if_best({"all": 0.9, "colour": 0.9})
+        trainer._save_if_best({"all": 0.9, "colour": 0.9})
     assert (tmp_path / "best.pt").read_bytes() == before
     save_state({"seed": 0, "course": {"stage": "x", "other": 1}}, tmp_path / "state.pt")
     with pytest.raises(RecordError, match="does not fit this training"):

@@ -41,7 +41,7 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     unlabelled = 0
     places: list[str] = []
     for file in files:
-        make = _maker(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
+        make = _item_factory(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
         for number, row in enumerate(read_rows(file)):
             place = f"{file.name}, row {number + 1}"
             try:
@@ -57,7 +57,7 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     if not items:
         reasons = f": {problems[0]}" if problems else ""
         raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{reasons}")
-    _refuse_twins(items, places)
+    _refuse_duplicates(items, places)
     return Benchmark(
         name, tuple(items), path.name, _hash(files), _notices(files, problems, unlabelled)
     )
@@ -78,7 +78,7 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
     raise SourceError(f"no files of `{name}` in {display_path(path)}")
 
 
-def _maker(name: BenchmarkName, file: Path, part: str) -> MakeItem:
+def _item_factory(name: BenchmarkName, file: Path, part: str) -> MakeItem:
     if name == "cinepile":
         return partial(cinepile_item, part=part)
     if name == "video-mme":
@@ -104,7 +104,7 @@ def _egoschema_answers(file: Path) -> dict[str, object] | None:
     return content
 
 
-def _refuse_twins(items: Sequence[EvalItem], places: Sequence[str]) -> None:
+def _refuse_duplicates(items: Sequence[EvalItem], places: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for item, place in zip(items, places, strict=True):
         if item.id in seen:

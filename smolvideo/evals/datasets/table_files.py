@@ -60,7 +60,7 @@ def fetch_benchmark(
     wanted = versions[version or next(iter(versions))]
     # The names of the files on the hub, then the files themselves.
     on_progress(Progress("download", label=wanted.repo_id))
-    with _told_about(wanted.repo_id, offline=offline):
+    with _as_source_error(wanted.repo_id, offline=offline):
         from huggingface_hub import HfApi, snapshot_download
 
         if not offline:
@@ -97,7 +97,7 @@ def _not_here(repo_id: str) -> SourceError:
 
 
 @contextmanager
-def _told_about(repo_id: str, *, offline: bool) -> Iterator[None]:
+def _as_source_error(repo_id: str, *, offline: bool) -> Iterator[None]:
     """Turn every error of the hub client into a SourceError with one line."""
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import answer_phrases
 from smolvideo.evals.protocol.normalize import folded
-from smolvideo.evals.protocol.option_texts import FIRST_MARK, is_bent, is_other_use, marked
+from smolvideo.evals.protocol.option_texts import FIRST_MARK, changes_meaning, is_other_use, marked
 from smolvideo.evals.protocol.relations import (
     AFTER,
     BEFORE,
@@ -104,7 +104,7 @@ class _Named:
         if is_other_use(before, after, self.options[place]):
             return None
         twins = sum(folded(one) == folded(self.options[place]) for one in self.options) > 1
-        if twins or is_bent(before, after, place, self.options):
+        if twins or changes_meaning(before, after, place, self.options):
             place = CONTRADICTION
         return Mention(start, end, place, "text")
 

@@ -281,7 +281,7 @@ def is_other_use(before: str, after: str, option: str) -> bool:
     return leads is None
 
 
-def is_bent(before: str, after: str, place: int, options: Sequence[str]) -> bool:
+def changes_meaning(before: str, after: str, place: int, options: Sequence[str]) -> bool:
     """Whether the words next to an option's text make it mean more, less or something else."""
     before, after = before.lower(), after.lower()
     option = folded(options[place])
@@ -298,7 +298,7 @@ def is_bent(before: str, after: str, place: int, options: Sequence[str]) -> bool
     return (
         any(one.search(before) for one in (_COMPARED, _TITLE_BEFORE, _ALTERNATIVE_BEFORE))
         or any(one.match(after) for one in (_ALTERNATIVE_AFTER, _MISSING))
-        or _tells_another(before, after, place, options)
+        or _names_another_option(before, after, place, options)
         or _is_modified(before, after, place, options)
     )
 
@@ -333,7 +333,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
-def _tells_another(before: str, after: str, place: int, options: Sequence[str]) -> bool:
+def _names_another_option(before: str, after: str, place: int, options: Sequence[str]) -> bool:
     """Whether the clause also contains a word in which another option differs."""
     own = set(_words(folded(options[place])))
     others = {word for one in options for word in _words(folded(one))} - own - _FUNCTION_WORDS

@@ -55,17 +55,19 @@ class ExamVideo:
         return sample_by_type(random, every, OPEN_QUESTIONS), choices
 
 
-def draw_exam_videos(options: ExamOptions) -> Iterator[ExamVideo]:
+def sample_exam_videos(options: ExamOptions) -> Iterator[ExamVideo]:
     """Yield the videos: half of combinations known from training, half of held-out ones."""
     for number in range(options.videos):
         seed = f"{options.seed}/{number}"
         random = Random(seed)
         side: Split = "novel" if number % 2 else "fresh"
         scene = sample_scene(random, side=side)
-        yield ExamVideo(number, side, scene, _film(random, scene), number % 4 >= 2, seed)
+        yield ExamVideo(
+            number, side, scene, _encoding_options(random, scene), number % 4 >= 2, seed
+        )
 
 
-def _film(random: Random, scene: Scene) -> EncodingOptions:
+def _encoding_options(random: Random, scene: Scene) -> EncodingOptions:
     """Sample size, rate and length; some videos are rotated or have a variable frame rate."""
     short = random.choice(SHORT_SIDES)
     along = 2 * round(short * max(scene.aspect, 1 / scene.aspect) / 2)
@@ -107,7 +109,7 @@ def evaluate_exam(
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smolvideo-exam-")))
         writer = None if run is None else stack.enter_context(run.held())
         known = {} if run is None else run.answers()
-        for video in draw_exam_videos(options):
+        for video in sample_exam_videos(options):
             if video.number in known:
                 answers += known[video.number]
             else:
@@ -186,14 +188,16 @@ def _answered(
     session = engine.open_session()
     answers = session.answer_batch(prompts[: len(questions)], GENERATION)
     scored = zip(with_options, prompts[len(questions) :], strict=True)
-    likeliest = {id(question): _likeliest(session, question, prompt) for question, prompt in scored}
+    likeliest = {
+        id(question): _most_likely_option(session, question, prompt) for question, prompt in scored
+    }
     return [
         (answer.text, likeliest.get(id(question)))
         for question, answer in zip(questions, answers, strict=True)
     ]
 
 
-def _likeliest(session: Session, question: Question, prompt: Prompt) -> str:
+def _most_likely_option(session: Session, question: Question, prompt: Prompt) -> str:
     scores = session.score(prompt, question.options)
     return LETTERS[max(range(len(scores)), key=scores.__getitem__)]
 

@@ -147,7 +147,7 @@ def text_exercises(
         if kind == "letter":
             yield _letter(random, form)
         elif kind == "told":
-            yield _told(random, form)
+            yield _stated_facts(random, form)
         elif kind == "option":
             yield _option(random, form)
         elif kind == "list":
@@ -167,7 +167,7 @@ def _letter(random: Random, form: PromptName) -> Question:
     return _about_options("letter", asked, options, form)
 
 
-def _told(random: Random, form: PromptName) -> Question:
+def _stated_facts(random: Random, form: PromptName) -> Question:
     """Ask for a fact stated about each of several names, then its letter: two hops, as for a
     question about a video."""
     options = random.sample(random.choice(KINDS), 5)
