@@ -71,7 +71,7 @@ class EngineFlags(ModelFlags, section="Model"):
         type=click.Choice(QUANTIZATIONS),
         default=QUANTIZATIONS[0],
         help="int8: most weights in half the memory of bfloat16. int4: weights of the "
-        "decoder's layers in less than a third, the others as int8; larger errors. "
+        "decoder's layers in two fifths, the others as int8; larger errors. "
         "For the engine native on a CPU.",
     )
 

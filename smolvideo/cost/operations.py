@@ -12,15 +12,11 @@ from functools import lru_cache
 from math import prod
 
 from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.weight_formats import INT4_GROUP_SIZE, quantized_formats
 from smolvideo.models.weights import expected_shapes
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per element of the dtypes of inference."""
-
-_INT8, _INT4 = "int8", "int4"
-_INT4_GROUP = 32
-"""Weights per scale and offset (bfloat16 each) of ``network.int4``."""
-_INT4_TILE = 64
 
 _QUANTIZED_CHUNK = 2048
 """Tokens for which quantized weights are dequantized once (``network.decoder``)."""
@@ -67,7 +63,7 @@ def parameter_count(config: NetworkConfig) -> int:
 @lru_cache
 def weight_bytes(config: NetworkConfig, numbers: NumberFormat) -> int:
     """Memory of all weights as the engine ``native`` holds them."""
-    formats = _formats(config, numbers.quantize)
+    formats = quantized_formats(config, numbers.quantize)
     return sum(
         _bytes_as(shape, formats.get(name, "none"), numbers.bytes)
         for name, shape in expected_shapes(config).items()
@@ -125,7 +121,7 @@ def decode_bytes(config: NetworkConfig, length: int, numbers: NumberFormat) -> i
 
 @lru_cache
 def _weight_bytes_per_token(config: NetworkConfig, numbers: NumberFormat) -> int:
-    formats = _formats(config, numbers.quantize)
+    formats = quantized_formats(config, numbers.quantize)
     head = _EMBEDDING if config.tie_word_embeddings else _HEAD
     return sum(
         _bytes_as(shape, formats.get(name, "none"), numbers.bytes)
@@ -159,43 +155,9 @@ def _dequantized_bytes(weights: int, numbers: NumberFormat) -> int:
     return 0 if numbers.quantize == "none" else weights * (1 + 2 * numbers.bytes)
 
 
-def _formats(config: NetworkConfig, quantize: str) -> dict[str, str]:
-    """Weight name → int8 or int4, by the rules of ``network.model.weight_formats``."""
-    if quantize == "none":
-        return {}
-    shapes = expected_shapes(config)
-    linear = {
-        name: shape
-        for name, shape in shapes.items()
-        if (".layers." in name and len(shape) == 2) or name == _HEAD
-    }
-    packable = _packable_modules(linear)
-    return {
-        name: _INT4
-        if quantize == _INT4 and ".text_model." in name and _module_of(name) in packable
-        else _INT8
-        for name in linear
-    }
-
-
-def _packable_modules(linear: dict[str, list[int]]) -> set[str]:
-    """Modules whose layers are all whole int4 tiles and groups: layers that are fused have one
-    format."""
-    odd = {
-        _module_of(name)
-        for name, (rows, columns) in linear.items()
-        if rows % _INT4_TILE or columns % _INT4_GROUP
-    }
-    return set(map(_module_of, linear)) - odd
-
-
-def _module_of(name: str) -> str:
-    return name.removesuffix(".weight").rpartition(".")[0]
-
-
 def _bytes_as(shape: list[int], weight_format: str, number_bytes: int) -> int:
-    if weight_format == _INT8:
+    if weight_format == "int8":
         return prod(shape) + shape[0] * number_bytes
-    if weight_format == _INT4:
-        return prod(shape) // 2 + prod(shape) // _INT4_GROUP * 4
+    if weight_format == "int4":
+        return prod(shape) // 2 + prod(shape) // INT4_GROUP_SIZE * 4  # scale and offset
     return prod(shape) * number_bytes

@@ -68,8 +68,8 @@ def load_engine(
 
     With a ``cache`` the features of known frames are read from it, and others are stored in it;
     without one nothing is written to the disk. With ``quantize="int8"`` most weights take half the
-    memory of bfloat16, with ``"int4"`` those of the decoder's layers less than a third, and the
-    others as with int8; both are for the engine ``native`` on a CPU.
+    memory of bfloat16, with ``"int4"`` those of the decoder's layers two fifths, and the others as
+    with int8; both are for the engine ``native`` on a CPU.
 
     Raises UsageError for unknown names of engines, devices, dtypes and quantizations, for a
     ``cache`` with an engine that does not use one, and for quantized weights where they are not

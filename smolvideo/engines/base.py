@@ -72,8 +72,8 @@ class StreamingEngine(Protocol):
 
     ``device`` and ``dtype`` are resolved (``cpu``, ``cuda:0``; ``bfloat16``), never ``auto``;
     ``quantize`` is the weight format: ``none`` (all in the dtype), ``int8`` (most weights), or
-    ``int4`` (the decoder's layers, others as with int8). ``load_seconds`` is the time to load the
-    weights.
+    ``int4`` (most of the decoder's layers, others as with int8). ``load_seconds`` is the time to
+    load the weights.
     """
 
     @property

@@ -25,6 +25,7 @@ from smolvideo.engines.base import closed_error, release_memory
 from smolvideo.engines.devices import synchronize, wrap_torch_errors
 from smolvideo.engines.feature_cache import KEY_BYTES, FeatureCache
 from smolvideo.errors import ModelError
+from smolvideo.models.weight_formats import quantized_formats
 from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
 from smolvideo.progress import OnProgress, Progress, no_progress
 
@@ -82,6 +83,7 @@ def encoder_fingerprint(
         repr(network.config),
         str(dtype),
         quantize,
+        _encoder_formats(network, quantize),
         # Each of these may change rounding, and answers must not depend on what was asked before.
         device.type,
         platform.machine(),
@@ -91,6 +93,12 @@ def encoder_fingerprint(
         _code_digest(),
     ]
     return _digest(json.dumps(facts).encode())
+
+
+def _encoder_formats(network: "SmolVLM", quantize: str) -> list[tuple[str, str]]:
+    """Return names and formats of the quantized weights that frames meet."""
+    formats = quantized_formats(network.config, quantize)
+    return [item for item in formats.items() if not item[0].startswith(_DECODER)]
 
 
 def weight_files_stat(weights: WeightFiles) -> bytes:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import Json, read_json
 from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.weight_formats import quantized_formats
 from smolvideo.models.weights import (
     WeightFiles,
     WeightHeader,
@@ -194,39 +195,13 @@ def weight_bytes(network: SmolVLM) -> int:
     return sum(weight.nbytes for weight in network.parameters()) + sum(others)
 
 
-def quantizable_layers(network: SmolVLM) -> dict[str, Linear]:
-    """Weight name → linear layer that may be quantized: all of vision tower, decoder and head.
-
-    A head that is tied to the embedding stays as it is, as embedding and connector do: 6 % (2.2B)
-    to 14 % (256M) of the published weights.
-    """
-    maps = {
-        f"{name}.weight": part
-        for name, part in network.named_modules()
-        if isinstance(part, Linear) and ".layers." in name
-    }
-    if not network.config.tie_word_embeddings:
-        maps["lm_head.weight"] = network.lm_head
-    return maps
+_WEIGHT_FORMATS = {"int8": Int8Weight, "int4": Int4Weight}
 
 
 def weight_formats(network: SmolVLM, quantize: str) -> dict[str, type[Int8Weight | Int4Weight]]:
-    """Weight name → format that ``quantize`` gives it; other weights stay as they are.
-
-    ``int4`` is for the decoder's layers alone: every token waits for them. A frame is many rows,
-    and many rows take longer in int4. Layers that are fused have one format.
-    """
-    if quantize == "none":
-        return {}
-    kinds: dict[str, type[Int8Weight | Int4Weight]] = {}
-    for name, part in network.named_modules():
-        maps = {key: child for key, child in part.named_children() if isinstance(child, Linear)}
-        in_four = quantize == "int4" and ".text_model.layers." in name
-        fitting = all(Int4Weight.is_packable(m.out_features, m.in_features) for m in maps.values())
-        kind = Int4Weight if in_four and fitting else Int8Weight
-        kinds |= {f"{name}.{key}.weight".removeprefix("."): kind for key in maps}
-    allowed = quantizable_layers(network)
-    return {name: kind for name, kind in kinds.items() if name in allowed}
+    """Weight name → format that ``quantize`` gives it; other weights stay as they are."""
+    formats = quantized_formats(network.config, quantize)
+    return {name: _WEIGHT_FORMATS[kind] for name, kind in formats.items()}
 
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -243,7 +218,7 @@ def load_network(
 ) -> SmolVLM:
     """Load the checkpoint in ``folder`` to ``device``, ready for inference.
 
-    ``quantize`` is the format of weights in ``quantizable_layers``. Raises ModelError naming what
+    ``quantize`` is the format of weights in ``quantized_formats``. Raises ModelError naming what
     is missing, left over, of another shape or unreadable.
     """
     # check names and shapes before reading any weight

@@ -1,8 +1,7 @@
 """Weights quantized to int4 and int8, with the products that read them.
 
 int4: 32 weights share a scale and an offset, a third of bfloat16's memory.
-``weight[o, i] ≈ (qweight[o, i] − 8) * scale + offset``: the extremes of a group are at the two
-ends, and the rest is rounded to nearest.
+``weight[o, i] ≈ (qweight[o, i] − 8) * scale + offset``, scale and offset by least squares.
 
 int8: one scale per output, half the memory of bfloat16. Symmetric, rounded to nearest:
 ``weight[o] ≈ qweight[o] * scales[o]``.
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GROUP_SIZE = 32
-"""Inputs that share a scale and an offset: the least that torch's operator takes."""
-
-_TILE = 64
-"""Maximum rows of a tile on any CPU: the number of rows must be a multiple."""
+from smolvideo.models.weight_formats import INT4_GROUP_SIZE, INT4_TILE
 
 _LARGEST_LEVEL, _ZERO_POINT = 15, 8
+
+_FITTINGS = 2
+"""Times that scale and offset of a group are fitted to its quantized values. Of normal weights the
+square error falls by 8 %, 12 % and 13 % with 1, 2 and 3; loading 2.2B takes 5 s longer for each."""
 
 _INT4_MAX_ROWS = 128
 """Maximum rows of activations for the int4 operator; above it the matrix is dequantized for each
@@ -80,7 +79,7 @@ and slower than dequantizing the matrix."""
 @dataclass(frozen=True)
 class Int4Weight:
     """``qweight`` ``[out, in / 2]`` packed by ``int4_packing()``; ``scales``
-    ``[in / GROUP_SIZE, out, 2]``, scale and offset in bfloat16; ``dtype`` of the activations.
+    ``[in / INT4_GROUP_SIZE, out, 2]``, scale and offset in bfloat16; ``dtype`` of the activations.
 
     Few rows are always multiplied in bfloat16, so in float32 their products differ from those of
     many rows by bfloat16's rounding.
@@ -90,33 +89,24 @@ class Int4Weight:
     scales: Tensor
     dtype: torch.dtype
 
-    @staticmethod
-    def is_packable(out_features: int, in_features: int) -> bool:
-        """Whether such a weight has whole tiles and groups; the published widths do."""
-        return out_features % _TILE == 0 and in_features % GROUP_SIZE == 0
-
     @classmethod
     def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int4Weight":
         """Quantize ``weight`` ``[out, in]`` of any floating dtype; its shape must be
-        ``is_packable``."""
+        ``is_int4_packable``."""
         out, width = weight.shape
         levels = torch.empty(out, width // 2, dtype=torch.uint8, device=weight.device)
-        scales = torch.empty(width // GROUP_SIZE, out, 2, dtype=_SCALE_DTYPE, device=weight.device)
+        scales = torch.empty(
+            width // INT4_GROUP_SIZE, out, 2, dtype=_SCALE_DTYPE, device=weight.device
+        )
         # In chunks: a float32 copy of a whole matrix would take noticeable memory.
-        at_once = max(1, _MAX_ELEMENTS_PER_CHUNK // width // _TILE) * _TILE
+        at_once = max(1, _MAX_ELEMENTS_PER_CHUNK // width // INT4_TILE) * INT4_TILE
         parts = (weight.detach().split(at_once), levels.split(at_once), scales.split(at_once, 1))
         for part, its_levels, its_scales in zip(*parts, strict=True):
-            groups = part.float().unflatten(1, (-1, GROUP_SIZE))
-            low, high = groups.amin(2), groups.amax(2)
-            scale = ((high - low) / _LARGEST_LEVEL).to(_SCALE_DTYPE)
-            # Equal weights, or a range below the smallest normal scale: the offset represents all.
-            scale = torch.where(scale < _MIN_SCALE, torch.zeros_like(scale), scale)
-            offset = (low + scale.float() * _ZERO_POINT).to(_SCALE_DTYPE)
-            divisor = torch.where(scale == 0, torch.ones_like(scale), scale)
-            # round to nearest and pack
-            off = (groups - offset.float().unsqueeze(2)) / divisor.float().unsqueeze(2)
-            level = off.round_().add_(_ZERO_POINT).clamp_(0, _LARGEST_LEVEL)
-            its_levels.copy_(int4_packing().pack(level.to(torch.uint8).flatten(1)))
+            groups = part.float().unflatten(1, (-1, INT4_GROUP_SIZE))
+            level, scale, offset = _quantize_groups(groups)
+            its_levels.copy_(
+                int4_packing().pack(level.add_(_ZERO_POINT).to(torch.uint8).flatten(1))
+            )
             its_scales.copy_(torch.stack((scale.t(), offset.t()), dim=2))
         return cls(levels, scales, dtype)
 
@@ -132,7 +122,9 @@ class Int4Weight:
 
     def dequantize(self) -> Tensor:
         """Return the weights ``[out, in]``, column-major."""
-        numbers = int4_packing().unpack(self.qweight, self.dtype).unflatten(0, (-1, GROUP_SIZE))
+        numbers = (
+            int4_packing().unpack(self.qweight, self.dtype).unflatten(0, (-1, INT4_GROUP_SIZE))
+        )
         scale, offset = (part.to(self.dtype).contiguous() for part in self.scales.unbind(2))
         lowest = (offset - scale * _ZERO_POINT).unsqueeze(1)
         torch.addcmul(lowest, numbers, scale.unsqueeze(1), out=numbers)
@@ -147,10 +139,79 @@ class Int4Weight:
         operator."""
         rows = x.reshape(-1, x.shape[-1]).to(_SCALE_DTYPE).contiguous()
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-        product: Tensor = multiply(rows, self.qweight, GROUP_SIZE, self.scales).to(x.dtype)
+        product: Tensor = multiply(rows, self.qweight, INT4_GROUP_SIZE, self.scales).to(x.dtype)
         if bias is not None:
             product += bias
         return product.view(*x.shape[:-1], -1)
+
+
+def _quantize_groups(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantize ``groups`` ``[out, groups, INT4_GROUP_SIZE]``, float32: quantized values minus the
+    zero point, scales and offsets ``[out, groups]`` in bfloat16's precision.
+
+    At first the extremes of a group are at the two ends. Then scale and offset are fitted to the
+    quantized values by least squares, and the weights rounded anew, as in Lloyd's algorithm; what
+    has the smaller square error is kept.
+    """
+    low, high = groups.amin(2), groups.amax(2)
+    scale = _round_scale((high - low) / _LARGEST_LEVEL)
+    # Equal weights, or a range below the smallest normal scale: the offset represents all.
+    scale = torch.where(scale < _MIN_SCALE, torch.zeros_like(scale), scale)
+    offset = _round_scale(low + scale * _ZERO_POINT)
+    # in units of this scale, from this offset: squares neither cancel nor overflow
+    unit, origin = torch.where(scale == 0, torch.ones_like(scale), scale), offset
+    units = (groups - origin.unsqueeze(2)).div_(unit.unsqueeze(2))
+    total = units.sum(2)
+    level = _nearest_levels(units)
+    first, sums = level, _sums(units, level)
+    error = _square_error(torch.ones_like(scale), torch.zeros_like(scale), total, *sums)
+    for _ in range(_FITTINGS):
+        slope, shift = _fit(total, *sums)
+        fitted = _round_scale(slope * unit)
+        fitted_offset = _round_scale(origin + shift * unit)
+        slope, shift = fitted / unit, (fitted_offset - origin) / unit
+        level = _nearest_levels((units - shift.unsqueeze(2)).div_(slope.unsqueeze(2)))
+        sums = _sums(units, level)
+    is_better = _square_error(slope, shift, total, *sums) < error
+    is_better &= fitted >= _MIN_SCALE
+    scale = torch.where(is_better, fitted, scale)
+    offset = torch.where(is_better, fitted_offset, offset)
+    return torch.where(is_better.unsqueeze(2), level, first), scale, offset
+
+
+def _round_scale(scale: Tensor) -> Tensor:
+    return scale.to(_SCALE_DTYPE).float()
+
+
+def _nearest_levels(units: Tensor) -> Tensor:
+    """Round to the nearest quantized values, minus the zero point."""
+    return units.round().clamp_(-_ZERO_POINT, _LARGEST_LEVEL - _ZERO_POINT)
+
+
+def _sums(units: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of the quantized values, of their squares, and of their products with the weights."""
+    products = torch.linalg.vecdot(level, units)
+    return level.sum(2), torch.linalg.vecdot(level, level), products
+
+
+def _fit(total: Tensor, levels: Tensor, squares: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit scale and offset to weights and quantized values by linear regression."""
+    mean = levels / INT4_GROUP_SIZE
+    slope = (products - mean * total) / (squares - mean * levels)
+    return slope, total / INT4_GROUP_SIZE - slope * mean
+
+
+def _square_error(
+    slope: Tensor,
+    shift: Tensor,
+    total: Tensor,
+    levels: Tensor,
+    squares: Tensor,
+    products: Tensor,
+) -> Tensor:
+    """Sum of the square errors of each group, minus the sum of its squares."""
+    shifted = shift * (INT4_GROUP_SIZE * shift + 2 * slope * levels - 2 * total)
+    return shifted + slope * (slope * squares - 2 * products)
 
 
 @cache
@@ -180,17 +241,19 @@ def is_known_processor() -> bool:
 def _is_read_in(layout: Int4Packing) -> bool:
     """Whether torch's operator multiplies weights in ``layout`` correctly."""
     random = torch.Generator().manual_seed(0)
-    levels = torch.randint(0, 16, (2 * _TILE, 2 * GROUP_SIZE), generator=random, dtype=torch.uint8)
-    scales = torch.rand((2, 2 * _TILE, 2), generator=random).add(0.5).to(_SCALE_DTYPE)
-    x = torch.randn((3, 2 * GROUP_SIZE), generator=random).to(_SCALE_DTYPE)
+    levels = torch.randint(
+        0, 16, (2 * INT4_TILE, 2 * INT4_GROUP_SIZE), generator=random, dtype=torch.uint8
+    )
+    scales = torch.rand((2, 2 * INT4_TILE, 2), generator=random).add(0.5).to(_SCALE_DTYPE)
+    x = torch.randn((3, 2 * INT4_GROUP_SIZE), generator=random).to(_SCALE_DTYPE)
     try:
         with torch.inference_mode():
             multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
-            got = multiply(x, layout.pack(levels), GROUP_SIZE, scales)
+            got = multiply(x, layout.pack(levels), INT4_GROUP_SIZE, scales)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # another torch
         return False
     scale, offset = scales.float().permute(2, 1, 0).unsqueeze(3)
-    weight = (levels.float().unflatten(1, (-1, GROUP_SIZE)) - _ZERO_POINT) * scale + offset
+    weight = (levels.float().unflatten(1, (-1, INT4_GROUP_SIZE)) - _ZERO_POINT) * scale + offset
     expected = F.linear(x.float(), weight.flatten(1))
     return torch.allclose(got.float(), expected, rtol=0.05, atol=0.5)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.errors import ModelError
+from smolvideo.models.weight_formats import INT4_LAYERS
 from smolvideo.network import BatchedPagedKVCache, KVCache, TextConfig, cpu_decode
 from smolvideo.network.cpu_decode import CpuDecoder
 from smolvideo.network.decoder import Decoder
@@ -65,9 +66,10 @@ class Network:
                 norm.weight.normal_()
         self.head = Linear(config.hidden_size, config.vocab_size, bias=False).to(dtype)
         self.head.requires_grad_(False)
-        for part in [*self.decoder.modules(), self.head]:
+        for name, part in [*self.decoder.named_modules(), ("head", self.head)]:
             if kind is not None and isinstance(part, Linear):
-                part.quantize(part.weight.detach(), dtype, kind)
+                its_kind = kind if name.endswith(INT4_LAYERS) else Int8Weight
+                part.quantize(part.weight.detach(), dtype, its_kind)
         for part in list(self.decoder.modules()):
             prepare_for_inference(part, compiled=True)
         self.decode = CpuDecoder(self.decoder, self.head)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from smolvideo.models.weight_formats import INT4_GROUP_SIZE
 from smolvideo.network.kernels.avx512 import has_avx512_bf16
 from smolvideo.network.kernels.int4_matmul import (
     int4_matmul,
@@ -17,7 +18,7 @@ from smolvideo.network.kernels.int4_matmul import (
 )
 from smolvideo.network.kernels.jit import jit
 from smolvideo.network.kernels.matmul import WeightMatrix
-from smolvideo.network.quantized import GROUP_SIZE, INT4_PACKINGS, Int4Packing
+from smolvideo.network.quantized import INT4_PACKINGS, Int4Packing
 
 MIDDLE_LEVEL = 8
 
@@ -28,10 +29,10 @@ class Levels:
     def __init__(self, layout: Int4Packing, rows: int, inputs: int, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
         levels = torch.randint(0, 16, (rows, inputs), generator=random, dtype=torch.uint8)
-        scales = torch.randn(inputs // GROUP_SIZE, rows, 2, generator=random).bfloat16()
+        scales = torch.randn(inputs // INT4_GROUP_SIZE, rows, 2, generator=random).bfloat16()
         self._packed, self._scales = layout.pack(levels).contiguous(), scales
         scale, offset = scales.double().permute(2, 1, 0).unsqueeze(3)
-        grouped = levels.double().unflatten(1, (-1, GROUP_SIZE))
+        grouped = levels.double().unflatten(1, (-1, INT4_GROUP_SIZE))
         self.numbers = ((grouped - MIDDLE_LEVEL) * scale + offset).flatten(1)
         self.matrix = WeightMatrix(
             weights=np.array([self._packed.data_ptr()]),
@@ -78,8 +79,8 @@ SIZES = {
 def test_portable_product_equals_dequantized_weights(
     layout: Int4Packing, tiles: int, groups: int, count: int, seed: int
 ) -> None:
-    levels = Levels(layout, tiles * layout.rows, groups * GROUP_SIZE, seed)
-    vectors = torch.randn(count, groups * GROUP_SIZE)
+    levels = Levels(layout, tiles * layout.rows, groups * INT4_GROUP_SIZE, seed)
+    vectors = torch.randn(count, groups * INT4_GROUP_SIZE)
     got = np.ones((count, tiles * layout.rows), np.float32)
     _on_any_processor(levels.matrix, vectors.numpy(), got, layout.rows)
     assert (got[:, : layout.rows] == 1).all(), "rows of others"
@@ -94,8 +95,8 @@ def test_portable_product_equals_dequantized_weights(
 def test_product_by_pairs_equals_dequantized_weights(
     tiles: int, groups: int, count: int, seed: int
 ) -> None:
-    levels = Levels(INT4_PACKINGS[0], tiles * 64, groups * GROUP_SIZE, seed)
-    vectors = torch.randn(count, groups * GROUP_SIZE) * 10
+    levels = Levels(INT4_PACKINGS[0], tiles * 64, groups * INT4_GROUP_SIZE, seed)
+    vectors = torch.randn(count, groups * INT4_GROUP_SIZE) * 10
     got = np.ones((count, tiles * 64 + 16), np.float32)
     _by_pairs(levels.matrix, vectors.numpy(), got, 64)
     assert (got[:, :64] == 1).all(), "rows of others"
@@ -108,8 +109,8 @@ def test_product_by_pairs_equals_dequantized_weights(
 
 @pytest.mark.skipif(not has_avx512_bf16(), reason="hardware: this processor has no AVX512-BF16")
 def test_nan_inputs_give_nan_outputs() -> None:
-    levels = Levels(INT4_PACKINGS[0], 64, 2 * GROUP_SIZE, 0)
-    vectors = torch.randn(2, 2 * GROUP_SIZE)
+    levels = Levels(INT4_PACKINGS[0], 64, 2 * INT4_GROUP_SIZE, 0)
+    vectors = torch.randn(2, 2 * INT4_GROUP_SIZE)
     vectors[0, 40] = torch.nan
     got = np.zeros((2, 64), np.float32)
     _by_pairs(levels.matrix, vectors.numpy(), got, 0)

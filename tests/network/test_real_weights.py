@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.project import ROOT
-from support.real_weights import installed_gguf, make_smollm2
+from support.real_weights import PLAIN_ENGLISH, installed_gguf, make_smollm2
 from support.tinymodels import frames_prompt, random_images
 
 from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
@@ -14,7 +13,6 @@ from smolvideo.prompt import Prompt
 
 pytestmark = pytest.mark.real_weights
 
-TEXT = (ROOT / "tests" / "support" / "plain_english.txt").read_text(encoding="utf-8")
 SHORT = GenerationOptions(max_new_tokens=16)
 QUESTIONS = ("What is the capital of France?", "Why is the sky blue?", "Write a line about tea.")
 
@@ -55,8 +53,8 @@ def test_a_session_answers_as_the_engine_does(engine: NativeEngine) -> None:
 
 
 def test_no_token_ties_for_the_most_likely(engine: NativeEngine) -> None:
-    network = engine.network
-    ids = engine.checkpoint.text_tokenizer.encode(TEXT, add_special_tokens=False).ids[:600]
+    network, text = engine.network, PLAIN_ENGLISH.read_text(encoding="utf-8")
+    ids = engine.checkpoint.text_tokenizer.encode(text, add_special_tokens=False).ids[:600]
     with torch.inference_mode():
         vectors = network.model.text_model.embed_tokens(torch.tensor([ids]))
         logits = network.prefill(vectors, network.new_cache(len(ids)), last=len(ids))

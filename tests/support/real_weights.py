@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from support.tinymodels import IMAGE_SIZE, write_json
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.weights import expected_shapes
+
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+PLAIN_ENGLISH = Path(__file__).with_name("plain_english.txt")
+"""Some pages of prose, written for these tests: no model was trained on them."""
 
 _IMAGE_TOKENS = ("<global-img>", "<fake_token_around_image>", "<image>", "<end_of_utterance>")
 _PADDED_TO = 128
@@ -83,6 +90,51 @@ def make_smollm2(gguf: Path, folder: Path, *, layers: int | None = None) -> Path
     return folder
 
 
+def permute_channels(folder: Path, seed: int) -> None:
+    """Reorder the channels of a checkpoint's decoder at random; the network computes the same.
+
+    These are the channels of the residual stream, those within each MLP, and those within each
+    value head. Weights that share a scale are others afterwards.
+    """
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    text = NetworkConfig.from_json(read_json(folder / "config.json")).text
+    random = torch.Generator().manual_seed(seed)
+    decoder = "model.text_model"
+    stream = torch.randperm(text.hidden_size, generator=random)
+    for name in (f"{decoder}.embed_tokens.weight", f"{decoder}.norm.weight"):
+        weights[name] = weights[name][..., stream]
+    connector = "model.connector.modality_projection.proj.weight"
+    weights[connector] = weights[connector][stream]
+    shared = text.num_attention_heads // text.num_key_value_heads
+    for number in range(text.num_hidden_layers):
+        inner = torch.randperm(text.intermediate_size, generator=random)
+        heads = torch.stack(
+            [
+                torch.randperm(text.head_dim, generator=random) + head * text.head_dim
+                for head in range(text.num_key_value_heads)
+            ]
+        )
+        offsets = torch.arange(text.num_attention_heads)[:, None] * text.head_dim
+        mixed = (heads % text.head_dim).repeat_interleave(shared, 0) + offsets
+        for layer, rows, columns in (
+            ("input_layernorm", None, stream),
+            ("post_attention_layernorm", None, stream),
+            ("self_attn.q_proj", None, stream),
+            ("self_attn.k_proj", None, stream),
+            ("self_attn.v_proj", heads.flatten(), stream),
+            ("self_attn.o_proj", stream, mixed.flatten()),
+            ("mlp.gate_proj", inner, stream),
+            ("mlp.up_proj", inner, stream),
+            ("mlp.down_proj", stream, inner),
+        ):
+            name = f"{decoder}.layers.{number}.{layer}.weight"
+            weight = weights[name] if rows is None else weights[name][rows]
+            weights[name] = weight[..., columns]
+    contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+    save_file(contiguous, file, metadata={"format": "pt"})
+
+
 def _field(reader: Any, name: str) -> Any:
     return reader.fields[name].contents()
 
@@ -148,9 +200,6 @@ def _halves(values: torch.Tensor, heads: int) -> torch.Tensor:
 
 def _random_tower(config: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Weights of vision tower and connector."""
-    from smolvideo.models.network_config import NetworkConfig
-    from smolvideo.models.weights import expected_shapes
-
     random = torch.Generator().manual_seed(0)
     return {
         name: torch.randn(shape, generator=random) * 0.1

@@ -35,7 +35,7 @@ from smolvideo.network.kernels.jit import JitFunction, jit
 from smolvideo.network.kernels.work_sharing import array_from_address
 
 GROUP, ZERO_POINT = 32, 8
-"""As ``GROUP_SIZE`` and the zero point of ``network.quantized``."""
+"""As ``INT4_GROUP_SIZE`` and the zero point of ``network.quantized``."""
 
 
 @jit
