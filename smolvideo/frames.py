@@ -5,6 +5,7 @@ seconds, counted from the moment a player shows as 0:00. ``index / fps`` is neve
 variable frame rates it is seconds off.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -19,7 +20,15 @@ Images = NDArray[np.uint8]
 """uint8 RGB, one frame ``[H, W, 3]`` or several ``[N, H, W, 3]``."""
 
 SYNTHETIC_COMMENT = "drawn by smolvideo"
-"""Container comment of the synthetic videos, the only kind that the bundled model knows."""
+"""Container comment of the synthetic videos, the only kind that the bundled model knows. The length
+follows (``synthetic_comment``): editing programs copy comments to what they join or cut."""
+_LENGTH_TOLERANCE_SECONDS = 0.5
+
+
+def synthetic_comment(seconds: float) -> str:
+    """Return the container comment of a synthetic video of this length."""
+    return f"{SYNTHETIC_COMMENT}, {seconds:g} s"
+
 
 Damage = Literal["", "corrupt", "reference"]
 """Decoder's verdict on a frame: intact (empty); ``corrupt``, with concealed errors; or
@@ -164,8 +173,14 @@ class VideoMetadata:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether the container's comment says that this is a synthetic video."""
-        return self.comment == SYNTHETIC_COMMENT
+        """Whether the container's comment says that this is a synthetic video, of this length if it
+        names one."""
+        if self.comment == SYNTHETIC_COMMENT:
+            return True
+        length = re.fullmatch(rf"{SYNTHETIC_COMMENT}, (\d{{1,9}}(?:\.\d{{1,9}})?) s", self.comment)
+        if length is None:
+            return False
+        return abs(float(length[1]) - self.duration_seconds) <= _LENGTH_TOLERANCE_SECONDS
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,10 @@ class JoinedReader(VideoReader):
             of_last = self._reader(len(self._parts) - 1).metadata
             last, duration = of_last.last_pts_seconds or last, of_last.duration_seconds
             truncated, unread = of_last.truncated, of_last.unread_bytes
+        # What the first part says of itself is said of the file only if all parts say so.
+        comment = first.comment
+        if comment and any(one.metadata.comment != comment for _, one in self._readers()):
+            comment = ""
         # The average rate, over all parts.
         frames = sum(part.num_frames for part in self._parts)
         lasting = sum(part.num_frames * part.frame_seconds for part in self._parts)
@@ -146,6 +150,7 @@ class JoinedReader(VideoReader):
             first,
             duration_seconds=duration,
             num_frames=None,
+            comment=comment,
             average_fps=frames / lasting if lasting > 0 else first.average_fps,
             last_pts_seconds=last,
             discontinuities=discontinuities(self._parts),

@@ -7,7 +7,7 @@ without one, or where that fails, in one forward pass with seeks
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -349,7 +349,7 @@ class PyavReader(VideoReader):
             kind="video",
             reader=self.name,
             name=self._path.name,
-            comment=container.metadata.get("comment", ""),
+            comment=_comment(container.metadata),
             first_pts_seconds=max(self._first, 0.0),
             last_pts_seconds=max(last, self._first),
             gaps_seconds=() if clock is None else clock.gaps_from(self.seconds_of(clock)),
@@ -391,3 +391,8 @@ class PyavReader(VideoReader):
         self._repeated = 0 if packets is None else packets.repeated
         shown = [round(time - self._origin, 6) + 0.0 for time in times]
         return [time for time in shown if time >= self._first - self._tolerance] or [self._first]
+
+
+def _comment(tags: Mapping[str, str]) -> str:
+    """Return the comment of a container; Matroska's tags are in capitals."""
+    return next((value for name, value in tags.items() if name.lower() == "comment"), "")

@@ -489,6 +489,8 @@ def test_committed_samples_equal_the_output_of_the_command(
     for name in (f"{name}.mp4" for name in DRAWN_ANEW):
         with open_video(ROOT / "samples" / name) as old, open_video(tmp_path / name) as new:
             assert old.frame_times() == new.frame_times()
+            assert old.metadata.comment == new.metadata.comment
+            assert new.metadata.is_synthetic
             middle = [old.metadata.duration_seconds / 2]
             (before,), (after,) = old.frames_at(middle), new.frames_at(middle)
             # Not byte by byte: encoders round differently on other processors.

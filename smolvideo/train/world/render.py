@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from smolvideo.frames import SYNTHETIC_COMMENT, Images
+from smolvideo.frames import Images, synthetic_comment
 from smolvideo.train.world.scene import GLYPH_ASPECT, Caption, Scene, SceneObject
 
 Floats = NDArray[np.float32]
@@ -220,7 +220,7 @@ def write_video(scene: Scene, film: EncodingOptions, path: Path) -> None:
     width, height = (film.height, film.width) if turned else (film.width, film.height)
     # +bitexact leaves the encoder's version out of the file: the same scene gives the same bytes.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        container.metadata["comment"] = SYNTHETIC_COMMENT
+        container.metadata["comment"] = synthetic_comment(film.seconds)
         stream = container.add_stream("libx264", rate=Fraction(film.fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_SECOND)
