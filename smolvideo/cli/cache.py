@@ -10,6 +10,7 @@ import click
 
 from smolvideo.cli.flags import Flags, SizeType, flag
 from smolvideo.cli.main import debug_option
+from smolvideo.cost import rates
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
 from smolvideo.engines.feature_cache import DEFAULT_LIMIT_BYTES
 from smolvideo.errors import SourceError, UsageError
@@ -57,8 +58,9 @@ def open_feature_cache(
 def cache() -> None:
     """Show or clear the caches on disk.
 
-    There are two: downloaded videos, and the features that the model's vision tower computed for
-    frames, so that the next question about a video, in any process, encodes no frame again.
+    There are three: downloaded videos; the features that the model's vision tower computed for
+    frames, so that the next question about a video, in any process, encodes no frame again; and
+    the measured rates of this machine, with the times of past answers, for predictions of cost.
     Features stay within SMOLVIDEO_CACHE_SIZE (4 GB unless set); the least recently used ones are
     deleted first. Models are in the hub's cache: see `smolvideo models`.
     """
@@ -71,8 +73,12 @@ def info(as_json: bool) -> None:
     """Show size and folder of the caches."""
     screen = open_screen()
     features = FeatureCache(limit_bytes=_limit_bytes())
-    kept = {"features": features.stats(), "downloads": download_contents()}
-    limits = {"features": features.limit_bytes, "downloads": None}
+    kept = {
+        "features": features.stats(),
+        "downloads": download_contents(),
+        "cost": rates.cost_stats(),
+    }
+    limits = {"features": features.limit_bytes, "downloads": None, "cost": None}
     if as_json:
         facts = {
             name: {**_as_json(contents), "limit_bytes": limits[name]}
@@ -98,15 +104,16 @@ def info(as_json: bool) -> None:
 @cache.command("clear")
 @click.option("--features", is_flag=True, help="Only the features of frames.")
 @click.option("--downloads", is_flag=True, help="Only downloaded videos.")
+@click.option("--cost", is_flag=True, help="Only measured rates and times of past answers.")
 @_json_option
 @debug_option
-def clear(features: bool, downloads: bool, as_json: bool) -> None:
+def clear(features: bool, downloads: bool, cost: bool, as_json: bool) -> None:
     """Delete the caches.
 
-    Without an option both. A running download is not deleted.
+    Without an option all. A running download is not deleted.
     """
     screen = open_screen()
-    everything = features == downloads
+    everything = features == downloads == cost
     freed: dict[str, CacheStats] = {}
     if features or everything:
         freed["features"] = FeatureCache().clear()
@@ -115,6 +122,8 @@ def clear(features: bool, downloads: bool, as_json: bool) -> None:
         size = clear_downloads()
         gone = before.entries - download_contents().entries
         freed["downloads"] = CacheStats(gone, size, before.oldest)
+    if cost or everything:
+        freed["cost"] = rates.clear_costs()
     if as_json:
         facts = {
             name: {"entries": contents.entries, "freed_bytes": contents.size_bytes}

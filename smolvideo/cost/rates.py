@@ -9,6 +9,7 @@ version of torch or numba is another.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +38,8 @@ from smolvideo.errors import SourceError
 from smolvideo.files import make_folders, write_atomic
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import find_model
-from smolvideo.source import cache_dir
+from smolvideo.source import CacheStats, cache_dir
+from smolvideo.source.download_cache import check_is_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +168,27 @@ def keep_rates(request: RateRequest, rates: Rates) -> None:
 def cost_folder() -> "Path":
     """Folder of rates and past answers. Raises SourceError where there is no cache folder."""
     return cache_dir() / "cost"
+
+
+def cost_stats() -> CacheStats:
+    """Return number and size of the files of rates and of past answers."""
+    found = []
+    with suppress(OSError, SourceError):
+        found = [file.stat() for file in cost_folder().iterdir()]
+    oldest = min((one.st_mtime for one in found), default=None)
+    return CacheStats(len(found), sum(one.st_size for one in found), oldest)
+
+
+def clear_costs() -> CacheStats:
+    """Delete these files; return what that freed. Raises SourceError where their folder is a file,
+    or the user has none."""
+    check_is_folder(cost_folder())
+    freed = cost_stats()
+    shutil.rmtree(cost_folder(), ignore_errors=True)
+    left = cost_stats()
+    return CacheStats(
+        freed.entries - left.entries, freed.size_bytes - left.size_bytes, freed.oldest
+    )
 
 
 def num_threads() -> int:

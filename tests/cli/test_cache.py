@@ -13,9 +13,13 @@ from support import tinymodels
 from support.clipmaker import evenly, write_clip
 
 from smolvideo.cli.main import cli
+from smolvideo.cost import RateRequest, Rates, remember
+from smolvideo.cost.rates import keep_rates
 from smolvideo.sanitize import display_path
 from smolvideo.source import cache_dir
 from smolvideo.source.download_cache import download_folder, write_entry
+
+RATES = Rates("cpu", "float32", 1, 2e11, 1e11, 2e11, 5e10, 1e10, 2e9, 300_000_000, 1.7e9)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,7 @@ def test_size_limit_comes_from_the_environment(
 
 def test_info_and_clear_of_an_empty_cache(tmp_path: Path) -> None:
     lines = run("info").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["what", "features", "downloads"]
+    assert [line.split()[0] for line in lines] == ["what", "features", "downloads", "cost"]
     assert lines[1].split() == [
         "features",
         "0",
@@ -158,6 +162,7 @@ def test_info_and_clear_of_an_empty_cache(tmp_path: Path) -> None:
     ]
     assert run("clear").stdout == (
         "features: 0 entries deleted, 0 B freed\ndownloads: 0 entries deleted, 0 B freed\n"
+        "cost: 0 entries deleted, 0 B freed\n"
     )
     assert not cache_dir().exists()
 
@@ -227,7 +232,12 @@ def test_completion_of_the_cache_command() -> None:
 
     assert offered([], "ca") == ["cache"]
     assert offered(["cache"], "") == ["clear", "info"]
-    assert set(offered(["cache", "clear"], "--")) >= {"--features", "--downloads", "--json"}
+    assert set(offered(["cache", "clear"], "--")) >= {
+        "--features",
+        "--downloads",
+        "--cost",
+        "--json",
+    }
     assert "--no-cache" in offered(["ask"], "--no-c")
 
 
@@ -240,7 +250,19 @@ def test_clear_keeps_other_files_in_the_folder() -> None:
     assert letter.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["features", "downloads"])
+def test_rates_and_past_answers_are_cleared_separately(tiny: Path, video: Path) -> None:
+    keep_rates(RateRequest(), RATES)
+    remember("nano", "none", RATES, predicted={"encode": 1.0}, measured={"encode": 2.0})
+    ask(tiny, video, "--max-frames", "5")
+    kept = facts()["cost"]
+    assert (kept["entries"], kept["size_bytes"] > 300, kept["limit_bytes"]) == (2, True, None)
+    freed = json.loads(run("clear", "--cost", "--json").stdout)
+    assert freed == {"cost": {"entries": 2, "freed_bytes": kept["size_bytes"]}}
+    assert not (cache_dir() / "cost").exists()
+    assert facts()["features"]["entries"] >= 5
+
+
+@pytest.mark.parametrize("name", ["features", "downloads", "cost"])
 def test_clear_keeps_a_file_in_place_of_a_folder(name: str) -> None:
     file = cache_dir() / name
     file.parent.mkdir(parents=True)
