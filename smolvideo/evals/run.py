@@ -201,6 +201,7 @@ def open_run(
         model=model_identity(engine),
         versions=package_versions(),
         notices=benchmark.notices,
+        model_reason=engine.checkpoint.model_reason,
     )
     return RunFolder.open(folder, info, items)
 

@@ -184,7 +184,7 @@ class RunInfo:
 
     ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
     ``revision``, ``weights`` (their hash without a revision), ``engine``, ``device``, ``dtype``,
-    ``quantize``.
+    ``quantize``. ``model_reason`` is why ``auto`` chose the model, None where it was named.
     """
 
     benchmark: dict[str, Any]
@@ -193,6 +193,7 @@ class RunInfo:
     versions: dict[str, str]
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    model_reason: str | None = None
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "RunInfo":
