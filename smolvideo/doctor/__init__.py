@@ -17,8 +17,8 @@ _DECODING, _COMPUTING, _MACHINE = (
 CHECKS: dict[str, Check] = {
     "processor": Check(f"{_MACHINE}:check_processor"),
     "devices": Check(f"{_COMPUTING}:check_devices"),
-    "kernels": Check(f"{_COMPUTING}:check_kernels", process="kernels", compiles=True),
-    "token": Check(f"{_COMPUTING}:check_token", process="kernels", compiles=True),
+    "kernels": Check(f"{_COMPUTING}:check_kernels", compiles=True),
+    "token": Check(f"{_COMPUTING}:check_token", compiles=True),
     "nano": Check(f"{_COMPUTING}:check_nano"),
     "pyav": Check(f"{_DECODING}:check_pyav"),
     "opencv": Check(f"{_DECODING}:check_opencv"),
@@ -30,6 +30,6 @@ CHECKS: dict[str, Check] = {
     "yt-dlp": Check(f"{_MACHINE}:check_ytdlp"),
     "javascript": Check(f"{_MACHINE}:check_javascript"),
     "speed": Check(f"{_COMPUTING}:check_speed", compiles=True, measures=True),
-    "memory": Check(f"{_COMPUTING}:check_memory", measures=True),
+    "memory": Check(f"{_COMPUTING}:check_memory"),
 }
 """Name → check, in the order of the table; `memory` predicts with what `speed` measures."""

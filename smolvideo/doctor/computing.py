@@ -173,9 +173,9 @@ def check_speed(_: Surroundings) -> Finding:
 
 def check_memory(_: Surroundings) -> Finding:
     """Free memory, and the largest published model that an answer about 50 frames fits with."""
-    import psutil
+    from smolvideo.cost.choose import free_memory_bytes
 
-    free = _free_memory(psutil.virtual_memory().available)
+    free = free_memory_bytes("cpu")
     needed = {spec.name: size for spec in MODELS.values() if (size := _answer_bytes(spec))}
     fitting = [name for name, size in needed.items() if size <= free]
     found = f"{free / 1e9:.1f} GB are free"
@@ -185,17 +185,6 @@ def check_memory(_: Surroundings) -> Finding:
         return fault(f"{found}: no published model fits", hint)
     largest = max(fitting, key=lambda name: needed[name])
     return ok(f"{found}: {largest} fits ({needed[largest] / 1e9:.1f} GB)")
-
-
-def _free_memory(available: int, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes that are available, or what a container (cgroup v2) may still take."""
-    try:
-        limit, used = (
-            int((cgroup / f"memory.{name}").read_text("ascii")) for name in ("max", "current")
-        )
-    except (OSError, ValueError):  # no such file, or the limit is `max`
-        return available
-    return min(available, max(0, limit - used))
 
 
 def _answer_bytes(spec: ModelSpec) -> int | None:

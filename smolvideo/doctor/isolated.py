@@ -74,20 +74,18 @@ def fault(found: str, hint: str | None) -> Finding:
 class Check:
     """A check: the ``module:name`` of a function of ``Surroundings``, which returns a Finding.
 
-    Those with the same ``process`` share one, one after the other; by default it is that of the
-    module. ``compiles``: it compiles what is not compiled yet. ``measures``: it runs after all
-    others, as their work would falsify it.
+    Those of one module share a process, one after the other. ``compiles``: it compiles what is not
+    compiled yet. ``measures``: it runs before all others, as their work would falsify it.
     """
 
     function: str
-    process: str = ""
     compiles: bool = False
     measures: bool = False
 
     @property
     def group(self) -> str:
-        """Name of its process."""
-        return self.process or self.function.partition(":")[0]
+        """Name of its process: that of the module."""
+        return self.function.partition(":")[0]
 
     @property
     def limit_seconds(self) -> float:
@@ -140,24 +138,25 @@ def _broken_package(error: ImportError) -> str:
 def examine(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:
     """Run all ``checks`` in their processes; yield findings as they come. Processes still at work
     are killed if the caller stops early."""
-    for measures in (False, True):
-        phase = {name: check for name, check in checks.items() if check.measures is measures}
-        yield from _run_together(phase, surroundings)
-
-
-def _run_together(checks: Mapping[str, Check], surroundings: Surroundings) -> Generator[Finding]:
     groups: dict[str, dict[str, Check]] = {}
-    for name, check in checks.items():
-        groups.setdefault(check.group, {})[name] = check
+    measuring = {name for name, check in checks.items() if check.measures}
+    for name in sorted(checks, key=lambda name: name not in measuring):
+        groups.setdefault(checks[name].group, {})[name] = checks[name]
     findings: SimpleQueue[Finding] = SimpleQueue()
-    workers = [_Worker(group, surroundings, findings) for group in groups.values()]
+    waiting = [_Worker(group, surroundings, findings) for group in groups.values()]
+    started: list[_Worker] = []
     try:
-        for worker in workers:
-            threading.Thread(target=worker.run, daemon=True).start()
         for _ in checks:
-            yield findings.get()
+            # Groups start together, but where one measures the others wait for that.
+            for worker in [one for one in waiting if not measuring or one.names & measuring]:
+                waiting.remove(worker)
+                started.append(worker)
+                threading.Thread(target=worker.run, daemon=True).start()
+            finding = findings.get()
+            measuring.discard(finding.check)
+            yield finding
     finally:
-        for worker in workers:
+        for worker in started:
             worker.stop()
 
 
@@ -170,6 +169,7 @@ class _Worker:
         surroundings: Surroundings,
         findings: "SimpleQueue[Finding]",
     ) -> None:
+        self.names = frozenset(checks)
         self._waiting = dict(checks)
         self._surroundings = surroundings
         self._findings = findings

@@ -109,7 +109,10 @@ def check_disk(surroundings: Surroundings) -> Finding:
     if short:
         variables = " and ".join(map(_variable, short))
         least = ", ".join(f"{needed[name] / 1e9:.1f} GB for {name}" for name in short)
-        hint = f"make room (`smolvideo cache clear`), or let {variables} name another disk"
+        hint = (
+            "make room (`smolvideo cache clear`, `smolvideo models rm NAME`), or let "
+            f"{variables} name another disk"
+        )
         return fault(f"{found}: at least {least} are needed", hint)
     fitting = [name for name, size in sizes.items() if size <= free.get("models", 0)]
     largest = max(fitting, key=lambda name: sizes[name], default=None)
@@ -119,20 +122,19 @@ def check_disk(surroundings: Surroundings) -> Finding:
 def check_models(_: Surroundings) -> Finding:
     """Checkpoints in the hub's cache are complete by their headers."""
     local = [*list_local(), *_broken_fine_tunes()]
-    without = [one for one in local if one.problem is not None and not _has_weights(one.folder)]
+    without = [one for one in local if one.problem is not None and not one.has_weights]
     broken = [one for one in local if one.problem is not None and one not in without]
     if broken:
-        pulls = " and ".join(f"`smolvideo models pull {one.name}`" for one in broken)
-        folders = " and ".join(f"`{one.folder}`" for one in broken)
         problems = "; ".join(f"{one.name}: {one.problem}" for one in broken)
-        return fault(problems, f"delete {folders}, then {pulls}")
+        return fault(problems, "; ".join(one.repair for one in broken))
     here = [
         f"{one.name} ({one.size_bytes / 1e9:.1f} GB)" for one in local if one.problem is None
     ] or ["none is here but nano"]
     if without:
         names = ", ".join(one.name for one in without)
-        pulls = " and ".join(f"`smolvideo models pull {one.name}`" for one in without)
-        return note(f"{', '.join(here)}; without weights: {names}", f"{pulls} fetches them")
+        pulls = " ".join(one.name for one in without)
+        hint = f"`smolvideo models pull {pulls}` fetches them"
+        return note(f"{', '.join(here)}; without weights: {names}", hint)
     return ok(", ".join(here))
 
 
@@ -152,14 +154,6 @@ def _broken_fine_tunes() -> Iterator[LocalCheckpoint]:
                 read_checkpoint(folder, name=repo_id)
             except ModelError as error:
                 yield LocalCheckpoint(repo_id, repo_id, folder.name, folder, 0, str(error))
-
-
-def _has_weights(folder: Path) -> bool:
-    """Whether a snapshot names weights, here or lost; `smolvideo models info` fetches none."""
-    return any(
-        file.suffix in (".safetensors", ".bin") or file.name.endswith(".index.json")
-        for file in folder.iterdir()
-    )
 
 
 def check_ytdlp(_: Surroundings) -> Finding:

@@ -16,7 +16,7 @@ from typing import Any
 from smolvideo.errors import ModelError
 from smolvideo.models.checkpoint import read_checkpoint
 from smolvideo.models.registry import MODELS, lookup_model, unknown_model
-from smolvideo.models.weights import find_weights
+from smolvideo.models.weights import find_weights, is_whole
 
 _COPIES = "models--smolvideo-bfloat16--"
 CONVERSION_FILE = "conversion.json"
@@ -113,6 +113,30 @@ class LocalCheckpoint:
     size_bytes: int
     problem: str | None = None
     copy_bytes: int = 0
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a file of it is broken, rather than missing: a download leaves that file as it
+        is, so the checkpoint must be deleted first."""
+        if self.problem is None:
+            return False
+        return is_complete(self.folder) or not all(
+            map(is_whole, filter(Path.is_file, self.folder.glob("*.safetensors")))
+        )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the folder names weights, here or lost; `smolvideo models info` fetches none."""
+        return any(
+            file.suffix in (".safetensors", ".bin") or file.name.endswith(".index.json")
+            for file in self.folder.iterdir()
+        )
+
+    @property
+    def repair(self) -> str:
+        """The commands that make a broken one whole."""
+        pull = f"`smolvideo models pull {self.name}`"
+        return f"`smolvideo models rm {self.name}`, then {pull}" if self.is_damaged else pull
 
 
 def list_local() -> list[LocalCheckpoint]:

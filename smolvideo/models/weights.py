@@ -80,6 +80,15 @@ def find_weights(folder: Path) -> WeightFiles:
     return WeightFiles(tuple(files), sum(_count_parameters(file) for file in files))
 
 
+def is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    try:
+        _count_parameters(file)
+    except ModelError:
+        return False
+    return True
+
+
 def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
