@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.cost.choose import AUTO, all_drawn, choose_model
+from smolvideo.cost.choose import all_drawn, choose_model
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngine
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.models import Checkpoint
+from smolvideo.models.registry import is_auto
 from smolvideo.pipeline import (
     AsyncAnswerStream,
     PreparedPrompt,
@@ -354,7 +355,7 @@ def _checkpoint_and_loader(
     """
     if isinstance(model, str | Path):
         spec = _engine_spec(model, offline=download.offline)
-        if spec.model == AUTO:
+        if isinstance(model, str) and is_auto(model):
             choice = choose_model(
                 drawn=is_drawn(), frames=sampling.max_frames, on_progress=on_progress
             )

@@ -1,5 +1,6 @@
 """``smolvideo bench``: compare engines by time per stage and memory; the group with ``frames``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete
 from smolvideo.engines import QUANTIZATIONS
 from smolvideo.errors import UsageError
 from smolvideo.formatting import format_bytes
+from smolvideo.models.registry import AUTO, is_auto
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.console import Output, open_screen
@@ -25,7 +27,13 @@ class BenchModelFlags(Flags, section="Model"):
     """What is measured."""
 
     model: str = flag(
-        "-m", shell_complete=complete_models, default_from=BenchOptions, help="As for `ask`."
+        "-m",
+        default=AUTO,
+        envvar="SMOLVIDEO_MODEL",
+        show_envvar=True,
+        shell_complete=complete_models,
+        help="As for `ask`, but where auto finds no model here nano is measured: nothing is "
+        "downloaded.",
     )
     random_weights: bool = flag(help="No checkpoint: random weights of the shapes in --config.")
     config: Path | None = flag(
@@ -123,6 +131,8 @@ def bench_engines(given: BenchFlags) -> None:
         if not given.quiet:
             screen.err.print(escape_controls(doing), style="dim")
 
+    if given.config is None:
+        options = replace(options, model=_chosen_model(options, screen))
     report = run_bench(options, tell)
     # Table to stderr, JSON to stdout.
     if not given.quiet:
@@ -167,6 +177,29 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         dtype=given.dtype,
         quantize=given.quantize,
     )
+
+
+def _chosen_model(options: BenchOptions, screen: Output) -> str:
+    """Return the model to measure: for ``auto`` the one that would answer about the video, and
+    where none is on this machine nano, since a measurement is no answer."""
+    from smolvideo.cost.choose import NoModelError, all_drawn, choose_model
+
+    if not is_auto(options.model):
+        return options.model
+    sources = [] if options.video is None else resolve_source(str(options.video))
+    try:
+        choice = choose_model(
+            drawn=all_drawn(sources),
+            frames=options.frames,
+            device=options.device,
+            dtype=options.dtype,
+            quantize=options.quantize,
+        )
+    except NoModelError as error:
+        screen.notice(f"{error}: `nano` is measured")
+        return "nano"
+    screen.notice(f"model {choice.model}: {choice.reason}")
+    return choice.model
 
 
 def _engines(given: BenchFlags) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ VARIABLE = "SMOLVIDEO_CONFIG"
 MAX_BYTES = 65_536
 WITHOUT_TABLE = ("config", "completion")
 """Commands that never read the file: the first must be able to mend it."""
+CREATES = ("models", "use")
+"""The command beside those that creates the file where ``VARIABLE`` names one that is missing."""
 
 _PATHS = ("file", "path", "directory")
 """Types whose ``~`` no shell has expanded."""
@@ -77,8 +79,9 @@ class ConfigFile:
     text: str = ""
 
     @classmethod
-    def read(cls) -> "ConfigFile":
-        """Read the user's file. Raises UsageError if it is unreadable or damaged."""
+    def read(cls, *, may_be_missing: bool = False) -> "ConfigFile":
+        """Read the user's file. Raises UsageError if it is unreadable or damaged, and unless it
+        ``may_be_missing`` if ``VARIABLE`` names none."""
         path = config_path()
         shown = display_path(path)
         if str(path) == os.devnull:
@@ -88,7 +91,7 @@ class ConfigFile:
                 content = file.read(MAX_BYTES + 1)
             text = decode_text(content)
         except FileNotFoundError:
-            if os.environ.get(VARIABLE):
+            if os.environ.get(VARIABLE) and not may_be_missing:
                 raise UsageError(
                     f"no such file: {shown}, which {VARIABLE} names",
                     hint="`smolvideo config set KEY VALUE` creates it",

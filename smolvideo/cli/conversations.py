@@ -13,6 +13,7 @@ from smolvideo.cli.options import (
     GeometryFlags,
     PromptFlags,
     SamplingFlags,
+    read_engine_spec,
     read_generation,
     read_sampling,
 )
@@ -20,9 +21,9 @@ from smolvideo.conversation import Attachment, Conversation, RunningTurn, Settin
 from smolvideo.conversation.commands import subtitles_for_attachment
 from smolvideo.conversation.resume import restore_attachments, resume
 from smolvideo.conversation.store import create, latest_id, reopen
-from smolvideo.cost.choose import AUTO
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.errors import ModelError, SourceError, UsageError
+from smolvideo.models.registry import is_auto
 from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress
 from smolvideo.prompt import PromptOptions
@@ -64,9 +65,10 @@ def read_prompt_options(given: ConversationFlags) -> PromptOptions:
 
 def read_settings(given: ConversationFlags) -> Settings:
     """Read the settings of a new conversation. Raises UsageError as the option classes do."""
+    spec = read_engine_spec(given)
     return Settings(
-        model=given.model,
-        revision=given.revision,
+        model=spec.model,
+        revision=spec.revision,
         engine=given.engine,
         device=given.device,
         dtype=given.dtype,
@@ -106,8 +108,9 @@ def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: boo
 
 def other_model(given: ConversationFlags, kept: Settings) -> str | None:
     """Return the typed model if it is not the conversation's; otherwise None, as for ``auto``."""
-    typed = given.is_on_command_line("model") and given.model not in (kept.model, AUTO)
-    return given.model if typed else None
+    if not given.is_on_command_line("model") or is_auto(given.model):
+        return None
+    return None if given.model == kept.model else given.model
 
 
 def load_engine_for(settings: Settings, on_progress: OnProgress) -> Engine:

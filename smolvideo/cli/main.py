@@ -104,10 +104,12 @@ class Commands(click.Group):
         words = rest[: rest.index("--")] if "--" in rest else rest
         if {"-h", "--help"} & {*words}:
             return
-        from smolvideo.cli.config_file import WITHOUT_TABLE, ConfigFile, FileDefaults
+        from smolvideo.cli.config_file import CREATES, WITHOUT_TABLE, ConfigFile, FileDefaults
 
         if command.name not in WITHOUT_TABLE:
-            ctx.default_map = FileDefaults(ConfigFile.read(), (("", self),))
+            typed = (command.name, *(word for word in words if not word.startswith("-")))
+            file = ConfigFile.read(may_be_missing=typed[: len(CREATES)] == CREATES)
+            ctx.default_map = FileDefaults(file, (("", self),))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

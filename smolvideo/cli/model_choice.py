@@ -13,12 +13,13 @@ from dataclasses import replace
 from rich.text import Text
 
 from smolvideo.cli.options import ModelFlags, read_engine_spec
-from smolvideo.cost.choose import AUTO, Candidate, ModelChoice, NoModelError, choose_model
+from smolvideo.cost.choose import Candidate, ModelChoice, NoModelError, choose_model
 from smolvideo.engines import Engine, EngineSpec
-from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.errors import SmolVideoError
 from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.models import find_model
 from smolvideo.models.hub import is_offline
+from smolvideo.models.registry import AUTO
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sanitize import display_path
 from smolvideo.show.console import Output
@@ -39,15 +40,12 @@ def choose_engine(
     """Return the model and engine options, ``auto`` replaced by the name of a checkpoint.
 
     ``drawn`` is called for ``auto`` alone: whether all sources are drawn videos. ``asks``: whether
-    a terminal is asked what to download. Raises UsageError for a revision of no named model,
-    NoModelError if there is no model and none may be downloaded.
+    a terminal is asked what to download. Raises NoModelError if there is no model and none may be
+    downloaded.
     """
     spec = read_engine_spec(given)
     if spec.model != AUTO:
         return spec
-    if given.is_explicit("revision"):
-        raise UsageError("`--revision` is of a model, and none is named", hint="add `--model NAME`")
-    spec = replace(spec, revision=None)
     is_drawn = drawn()
     try:
         choice = _choose(spec, drawn=is_drawn, frames=frames, stages=stages)
@@ -81,13 +79,12 @@ def _choose(
 
 def choose_for_plan(
     spec: EngineSpec, *, drawn: Callable[[], bool], frames: int, on_progress: OnProgress
-) -> EngineSpec:
-    """Return ``spec`` with the model of ``auto``; where none is here, with the one to download.
-
-    Raises NoModelError if none fits the memory.
-    """
+) -> tuple[EngineSpec, tuple[str, ...]]:
+    """Return ``spec`` with the model of ``auto``, and notices: where none is here, it is the one
+    that would be proposed, and where none fits the memory the one that needs least."""
     if spec.model != AUTO:
-        return spec
+        return spec, ()
+    notices: tuple[str, ...] = ()
     try:
         choice = choose_model(
             drawn=drawn(),
@@ -98,10 +95,9 @@ def choose_for_plan(
             on_progress=on_progress,
         )
     except NoModelError as error:
-        if not error.offers:
-            raise
-        choice = ModelChoice(error.offers[0].name, "the proposed download: no model is here")
-    return replace(spec, model=choice.model, revision=None, model_reason=choice.reason)
+        choice = ModelChoice(error.nearest.name, f"planned for, although {error}")
+        notices = (f"{error}: this is a plan for `{choice.model}`; {error.hint}",)
+    return replace(spec, model=choice.model, model_reason=choice.reason), notices
 
 
 def _download(

@@ -17,7 +17,6 @@ from smolvideo.cli.models_list import (
     tokens_per_frame,
 )
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.cost.choose import AUTO
 from smolvideo.errors import EXIT_SOME_FAILED, ModelError, UsageError
 from smolvideo.formatting import format_bytes
 from smolvideo.models import (
@@ -32,6 +31,7 @@ from smolvideo.models import (
     pull,
     unknown_model,
 )
+from smolvideo.models.registry import AUTO, is_auto
 from smolvideo.records import json_line
 from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import Output, open_screen
@@ -313,8 +313,8 @@ def use_model(name: str) -> None:
 def _checked_model(name: str) -> tuple[str, int | None]:
     """Return what to write for a model, and the bytes to download if it is not here (0 if they are
     unknown), else None. Raises ModelError for what is no model."""
-    if name == AUTO:
-        return name, None
+    if is_auto(name):
+        return AUTO, None
     spec = lookup_model(name)
     if spec is not None:
         here = spec.is_bundled or any(
@@ -322,7 +322,7 @@ def _checked_model(name: str) -> tuple[str, int | None]:
         )
         return spec.name, None if here else spec.download_bytes
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name.strip() and folder.is_dir():
         open_checkpoint(folder)
         return str(folder.absolute()), None
     if name.startswith((".", "~", os.sep)) or name.count("/") != 1:

@@ -13,10 +13,9 @@ import click
 
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeType, TimeType, flag
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.cost.choose import AUTO
 from smolvideo.engines import ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
-from smolvideo.models.registry import PromptFormat
+from smolvideo.models.registry import AUTO, PromptFormat, is_auto
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
 from smolvideo.sampling import FrameSampling, RelativeTime, Seek, Strategy
@@ -308,8 +307,16 @@ def read_generation(given: GenerationFlags) -> GenerationOptions:
 
 
 def read_engine_spec(given: ModelFlags) -> EngineSpec:
-    """Read the model and, for commands that have them, the engine options."""
-    spec = EngineSpec(given.model, given.revision, given.offline)
+    """Read the model and, for commands that have them, the engine options.
+
+    Raises UsageError for a revision of no named model; that of the configuration file is left out.
+    """
+    if not is_auto(given.model):
+        spec = EngineSpec(given.model, given.revision, given.offline)
+    elif given.is_explicit("revision"):
+        raise UsageError("`--revision` is of a model, and none is named", hint="add `--model NAME`")
+    else:
+        spec = EngineSpec(AUTO, None, given.offline)
     if not isinstance(given, EngineFlags):
         return spec
     return replace(

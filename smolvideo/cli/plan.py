@@ -16,7 +16,7 @@ from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.summary_options import QuietFlags
 from smolvideo.conversation import Settings
 from smolvideo.cost import RateRequest, Rates, rates_for
-from smolvideo.cost.choose import all_drawn
+from smolvideo.cost.choose import all_drawn, free_memory_bytes
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, SourceError, UsageError
 from smolvideo.pipeline import CostPlan, PlannedModel, open_for_plan, plan_prompt, predict_plan
@@ -135,22 +135,24 @@ def run_plan(request: PlanRequest, screen: Output) -> int:
         )
     prestart_process()
     with StageProgress(screen) as stages:
-        spec = choose_for_plan(
+        spec, notices = choose_for_plan(
             request.settings.spec,
             drawn=lambda: _all_drawn(request),
             frames=request.settings.sampling.max_frames,
             on_progress=stages.on_progress,
         )
         request = replace(request, settings=with_model(request.settings, spec))
-        planner = _Planner(request, stages.on_progress)
+        planner = _Planner(request, notices, stages.on_progress)
         plans = planner.plan_all()
     if len(plans) == 1:
         _, only = plans[0]
         if isinstance(only, SmolVideoError):
             raise only
-        _show_one(screen, planner.model, only, as_json=request.as_json)
+        _show_one(screen, request, planner.model, only)
         return 0
     _show_batch(screen, plans, as_json=request.as_json)
+    if not request.as_json:
+        screen.notes(notices or (f"planned for `{planner.model.cost.name}`",))
     failed = any(isinstance(one, SmolVideoError) for _, one in plans)
     return EXIT_SOME_FAILED if failed else 0
 
@@ -162,8 +164,10 @@ _Planned = tuple[str, CostPlan | SmolVideoError]
 class _Planner:
     """Plans prompts for one model with the options of a command."""
 
-    def __init__(self, request: PlanRequest, on_progress: OnProgress) -> None:
-        self._request, self._on_progress = request, on_progress
+    def __init__(
+        self, request: PlanRequest, notices: Sequence[str], on_progress: OnProgress
+    ) -> None:
+        self._request, self._notices, self._on_progress = request, notices, on_progress
         self._download = replace(request.download, offline=True)
         self._rates = cache(_rates(request.settings.spec, on_progress))
         self.model = open_for_plan(request.settings.spec)
@@ -191,7 +195,7 @@ class _Planner:
 
     def _plan(self, sources: Sequence[VideoSource]) -> CostPlan:
         settings, question = self._request.settings, self._request.typed.question
-        heard: list[str] = []
+        heard = [*self._notices]
         subtitles = None
         if self._request.subtitles is not None:
             subtitles = subtitles_for_sampling(
@@ -250,15 +254,16 @@ def _resolve(typed: Named, download: DownloadOptions) -> list[VideoSource]:
     return resolve_source(typed, download=download)
 
 
-def _show_one(screen: Output, model: PlannedModel, plan: CostPlan, *, as_json: bool) -> None:
-    if as_json:
+def _show_one(screen: Output, request: PlanRequest, model: PlannedModel, plan: CostPlan) -> None:
+    settings = request.settings
+    if request.as_json:
         screen.write(json_line(cost_plan_json(plan)) + "\n")
     else:
         show_cost_plan(
             screen,
             plan,
             context_tokens=model.context_tokens,
-            available_bytes=_available_bytes(),
+            available_bytes=free_memory_bytes(settings.device, settings.dtype),
         )
     screen.notes(plan.prompt.notices)
 
@@ -285,9 +290,3 @@ def _show_batch(screen: Output, plans: Sequence[_Planned], *, as_json: bool) -> 
         screen,
         [(name, one if isinstance(one, CostPlan) else str(one)) for name, one in plans],
     )
-
-
-def _available_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)

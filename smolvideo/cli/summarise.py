@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.flags import Flags, argument, takes
-from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
+from smolvideo.cli.model_choice import BackgroundEngine, choose_engine, choose_for_plan
 from smolvideo.cli.options import (
     DownloadFlags,
     EngineFlags,
@@ -33,11 +33,12 @@ from smolvideo.cli.summary_options import (
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
-from smolvideo.pipeline import NANO_NOTICE
+from smolvideo.pipeline import NANO_NOTICE, open_for_plan
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import PromptOptions
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output, open_screen
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.summarise import BatchProgress, show_plan, summary_line, timing_line
 from smolvideo.source import Named, is_url
 from smolvideo.summaries import (
@@ -100,6 +101,8 @@ def summarise(given: SummariseFlags) -> int:
     """
     request = _read_request(given)
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
+    if given.dry_run:
+        return _plan(request, screen)
     spec = choose_engine(given, screen, drawn=lambda: _all_drawn(request), frames=given.max_frames)
     request = replace(request, spec=spec)
     checkpoint = request.spec.checkpoint()
@@ -125,14 +128,38 @@ def summarise(given: SummariseFlags) -> int:
                 on_progress=on_progress,
             )
         )
-        # List the videos, and run or only plan.
         items = None if given.watch else _list(request, request.run.selection, on_progress)
-        if given.dry_run:
-            listed = items or ()
-            show_plan(screen, listed, plan_items(batch, listed), lambda: seconds_per_frame(batch))
-            return 0
         progress = BatchProgress(screen, batch.tally, None if items is None else len(items))
         return _run(request, screen, batch, items, progress)
+
+
+def _plan(request: "_Request", screen: Output) -> int:
+    """Show what would be done. Nothing is downloaded: of a model that is not here the registered
+    figures are taken, and token counts are estimates."""
+    with StageProgress(screen) as stages:
+        spec, notices = choose_for_plan(
+            request.spec,
+            drawn=lambda: _all_drawn(request),
+            frames=request.given.max_frames,
+            on_progress=stages.on_progress,
+        )
+    model = open_for_plan(spec)
+    if model.checkpoint is None and not notices:
+        notices = (f"`{spec.model}` is not on this machine: token counts are estimates",)
+    screen.notes(notices)
+    checkpoint = replace(model.checkpoint_or_nano, model_reason=spec.model_reason)
+    with open_run(
+        checkpoint,
+        spec.load,
+        request.sources,
+        request.options,
+        request.outputs,
+        request.run,
+        quantize=spec.quantize,
+    ) as batch:
+        items = _list(request, request.run.selection, no_progress)
+        show_plan(screen, items, plan_items(batch, items), lambda: seconds_per_frame(batch))
+    return 0
 
 
 @dataclass(frozen=True)

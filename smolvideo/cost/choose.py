@@ -6,7 +6,8 @@ generation, larger before smaller. Where all that are here are slower, the faste
 Nothing is downloaded.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from smolvideo.cost.rates import RateRequest, kept_rates, rates_for
 from smolvideo.engines import Engine, FeatureCache
 from smolvideo.engines import load_engine as load_named_engine
 from smolvideo.errors import ModelError, SmolVideoError
-from smolvideo.models import Checkpoint, ModelSpec, find_model, list_local, open_checkpoint
+from smolvideo.models import (
+    Checkpoint,
+    LocalCheckpoint,
+    ModelSpec,
+    find_model,
+    list_local,
+    open_checkpoint,
+)
+from smolvideo.models.registry import is_auto
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
 
-AUTO = "auto"
 MAX_FIRST_TOKEN_SECONDS = 60.0
 """Longest time to the first token that a larger model may take: a minute is what a question may
 cost before a smaller model is worth more than its errors."""
@@ -73,11 +81,14 @@ class ModelChoice:
 
 class NoModelError(ModelError):
     """No checkpoint on this machine can answer; ``offers`` are those that could be downloaded, the
-    proposed one first."""
+    proposed one first. ``nearest`` is that one, or where nothing fits the one that needs least."""
 
-    def __init__(self, message: str, *, hint: str, offers: Sequence[Candidate]) -> None:
+    def __init__(
+        self, message: str, *, hint: str, offers: Sequence[Candidate], nearest: Candidate
+    ) -> None:
         super().__init__(message, hint=hint)
         self.offers = tuple(offers)
+        self.nearest = nearest
 
 
 def choose(candidates: Iterable[Candidate], *, drawn: bool, free_bytes: int) -> ModelChoice | None:
@@ -125,7 +136,9 @@ def choose_model(
     """
     if drawn:
         return _required(choose((), drawn=True, free_bytes=0))
-    here = {one.name for one in list_local() if one.problem is None} & {*RANKING}
+    local = [one for one in list_local() if one.name in RANKING]
+    here = {one.name for one in local if one.problem is None}
+    broken = [one for one in local if one.problem is not None and one.has_weights]
     if len(here) > 1 or measure:
         rates_for(
             RateRequest(device, dtype),
@@ -143,7 +156,10 @@ def choose_model(
     free_bytes = free_memory_bytes(device, dtype)
     chosen = choose(candidates, drawn=False, free_bytes=free_bytes)
     if chosen is None:
-        raise _no_model(candidates, free_bytes)
+        raise _no_model(candidates, free_bytes, broken)
+    if broken:
+        names = " and ".join(f"`{one.name}`" for one in broken)
+        return replace(chosen, reason=f"{chosen.reason}; {names} cannot be used: {_repair(broken)}")
     return chosen
 
 
@@ -181,7 +197,7 @@ def load_engine(
     none: nothing is downloaded then. What is asked may be real footage, so it never finds nano.
     """
     reason = None
-    if checkpoint == AUTO:
+    if isinstance(checkpoint, str) and is_auto(checkpoint):
         choice = choose_model(
             drawn=False,
             frames=FrameSampling().max_frames,
@@ -209,7 +225,7 @@ def load_engine(
 def free_memory_bytes(device: str = "auto", dtype: str = "auto") -> int:
     """Return the free memory, in bytes, of the GPU that answers, else of this machine.
 
-    In a container no more than its limit (cgroup v2).
+    In a container no more than its control groups leave.
     """
     rates = kept_rates(RateRequest(device, dtype))
     name = device if rates is None else rates.device
@@ -220,10 +236,46 @@ def free_memory_bytes(device: str = "auto", dtype: str = "auto") -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
+    return min([free, *_cgroup_free_bytes()])
+
+
+_CGROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller of a line of /proc/self/cgroup (none in cgroup v2) → files of limit and use, and the
+row of memory.stat with page cache that can be reclaimed.
+https://docs.kernel.org/admin-guide/cgroup-v2.html"""
+
+
+def _cgroup_free_bytes(root: Path = Path("/")) -> Iterator[int]:
+    """Yield what each limit on the memory of this process leaves, in bytes: of its control group
+    and of those above it, of version 2 or 1. Nothing on other systems."""
     try:
-        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # another system, or `max`
-        return free
+        lines = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        controller = "memory" if "memory" in controllers.split(",") else controllers
+        if controller not in _CGROUP_FILES:
+            continue
+        mount = root / "sys/fs/cgroup" / controller
+        inside = mount / path.strip("/")
+        for folder in (inside, *inside.parents):
+            if not folder.is_relative_to(mount):
+                break
+            with suppress(OSError, ValueError):  # no such file, or the limit is `max`
+                yield _left_in(folder, *_CGROUP_FILES[controller])
+
+
+def _left_in(folder: Path, limit: str, use: str, reclaimable: str) -> int:
+    """Return the bytes that a control group leaves. Raises OSError, ValueError without a limit."""
+    most, used = (int((folder / name).read_text("ascii")) for name in (limit, use))
+    with suppress(OSError, ValueError):
+        rows = dict(row.split(" ", 1) for row in (folder / "memory.stat").read_text().splitlines())
+        used -= int(rows.get(reclaimable, 0))
+    return max(0, most - max(0, used))
 
 
 def _required(choice: ModelChoice | None) -> ModelChoice:
@@ -244,21 +296,31 @@ def _cost(one: Candidate, free_bytes: int) -> str:
     return f"{memory}, first token in about {one.seconds:.0f} s"
 
 
-def _no_model(candidates: Sequence[Candidate], free_bytes: int) -> NoModelError:
+def _repair(broken: Sequence[LocalCheckpoint]) -> str:
+    return "; ".join(one.repair for one in broken)
+
+
+def _no_model(
+    candidates: Sequence[Candidate], free_bytes: int, broken: Sequence[LocalCheckpoint]
+) -> NoModelError:
     found = offers(candidates, free_bytes)
     here = [one for one in candidates if one.is_here]
+    smallest = min(here or candidates, key=lambda one: one.memory_bytes)
     if here or not found:
-        smallest = min(here or candidates, key=lambda one: one.memory_bytes)
         message = (
             f"`{smallest.name}` needs {smallest.memory_bytes / 1e9:.1f} GB of memory, and "
             f"{free_bytes / 1e9:.1f} GB are free"
         )
         if not found:
-            return NoModelError(message, hint="close other programs, or name a model", offers=())
+            hint = "close other programs, or name a model with `--model NAME`"
+            return NoModelError(message, hint=hint, offers=(), nearest=smallest)
     else:
         message = "no model for real footage is on this machine"
+    if broken and not here:
+        message += "".join(f"; `{one.name}` cannot be used: {one.problem}" for one in broken)
+        hint = _repair(broken)
+        return NoModelError(message, hint=hint, offers=found, nearest=found[0])
     best = find_model(found[0].name)
     size = (best.download_bytes or 0) / 1e9
-    return NoModelError(
-        message, hint=f"`smolvideo models pull {best.name}` downloads {size:.1f} GB", offers=found
-    )
+    hint = f"`smolvideo models pull {best.name}` downloads {size:.1f} GB"
+    return NoModelError(message, hint=hint, offers=found, nearest=found[0])

@@ -120,6 +120,15 @@ def _aliases(spec: ModelSpec) -> tuple[str, ...]:
     return (spec.name, spec.repo_id.lower(), spec.repo_id.split("/")[1].lower())
 
 
+AUTO = "auto"
+"""The choice among the checkpoints on this machine, in place of the name of one."""
+
+
+def is_auto(name: str) -> bool:
+    """Whether ``name`` is ``auto``, case-insensitive as all names."""
+    return name.strip().lower() == AUTO
+
+
 def lookup_model(name: str) -> ModelSpec | None:
     """Return the checkpoint with this short name, hub id, or last part of a hub id.
 
@@ -139,6 +148,11 @@ def find_model(name: str) -> ModelSpec:
 
 def unknown_model(name: str) -> ModelError:
     """Return the error for a name that is no registered name, folder or hub id."""
+    if is_auto(name):
+        return ModelError(
+            "`auto` is no model, but the choice of one for a video",
+            hint="name one of `smolvideo models list`",
+        )
     near = difflib.get_close_matches(
         name.strip().lower(),
         [known for spec in _SPECS for known in _aliases(spec)],

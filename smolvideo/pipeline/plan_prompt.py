@@ -70,7 +70,9 @@ class PlannedModel:
         vision = self.cost.network.vision
         return replace(
             open_checkpoint("nano", weights=False),
+            name=self.spec.name,
             layout=self.spec.layout,
+            context_tokens=self.context_tokens,
             image_size=vision.image_size,
             patch_size=vision.patch_size,
             scale_factor=self.cost.network.scale_factor,

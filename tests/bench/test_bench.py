@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from support import tinymodels
+from support.project import ROOT
 from support.record_schemas import validate_line
 
 from smolvideo.bench import BenchOptions, run_bench
@@ -118,6 +119,25 @@ def _measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return [json.dumps(asdict(measured))]
 
     monkeypatch.setattr(bench_report, "_run", run)
+
+
+@pytest.mark.parametrize("model", [(), ("--model", "AUTO")], ids=str)
+def test_without_a_model_here_nano_is_measured(
+    model: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[BenchOptions] = []
+
+    def note(options: BenchOptions, _: object) -> None:
+        measured.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("SMOLVIDEO_MODEL", raising=False)
+    monkeypatch.setattr("smolvideo.cli.bench.run_bench", note)
+    run = CliRunner().invoke(bench, [*model])
+    assert "no model for real footage is on this machine: `nano` is measured" in run.stderr
+    run = CliRunner().invoke(bench, [*model, "--video", str(ROOT / "samples" / "circle_right.mp4")])
+    assert "model nano: all videos are drawn" in run.stderr
+    assert [options.model for options in measured] == ["nano", "nano"]
 
 
 @pytest.mark.usefixtures("_measured_here")

@@ -5,9 +5,13 @@ without consent, and a recorded reason.
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
+import av
 import pytest
 from click.testing import CliRunner, Result
 from support.clipmaker import write_clip
@@ -18,9 +22,14 @@ from support.tinymodels import make_tiny
 
 import smolvideo
 from smolvideo.cli.main import cli
+from smolvideo.cost import RateRequest, Rates
 from smolvideo.cost.choose import NoModelError
+from smolvideo.cost.rates import keep_rates
+from smolvideo.models.local_cache import hub_cache
+from smolvideo.readers import open_video
 
 DRAWN = ROOT / "samples" / "circle_right.mp4"
+RATES = Rates("cpu", "float32", 1, 2e12, 1e12, 2e12, 5e11, 1e11, 2e10, 300_000_000, 1.7e9)
 REPOSITORIES = {
     "256m": "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
     "500m": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
@@ -40,8 +49,23 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def mixed(video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a drawn video, real footage, both in one file, and a list of the first two."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shutil.copy(DRAWN, folder / "drawn.mp4")
+    shutil.copy(video, folder / "real.mp4")
+    (folder / "joined.mp4").write_bytes(DRAWN.read_bytes() + video.read_bytes())
+    (folder / "list.txt").write_text("drawn.mp4\nreal.mp4\n")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _no_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model, on a machine that was measured already."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for request in (RateRequest(), RateRequest(tiny=True)):
+        keep_rates(request, replace(RATES, measured_at=time.time()))
     for name in ("SMOLVIDEO_MODEL", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -85,7 +109,11 @@ COMMANDS = {
     "summarise": ("summarise", "VIDEO"),
     "summarise of both": ("summarise", DRAWN, "VIDEO"),
     "summarise --jsonl": ("summarise", "VIDEO", "--jsonl", "-"),
-    "summarise --dry-run": ("summarise", "VIDEO", "--dry-run"),
+    "summarise of a folder": ("summarise", "MIXED"),
+    "summarise of a list": ("summarise", "--list", "LIST"),
+    "ask of a list": ("ask", "--list", "LIST", "What moves?"),
+    "ask of joined files": ("ask", "JOINED", "What moves?"),
+    "ask --model AUTO": ("ask", "--model", " Auto", "VIDEO", "What moves?"),
     "chat": ("chat", "--plain", "VIDEO"),
     "eval": ("eval", "ITEMS", "--run", "RUN"),
 }
@@ -94,9 +122,10 @@ COMMANDS = {
 @pytest.mark.parametrize("offline", [(), ("--offline",), ("--offline", "--yes")], ids=" ".join)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_real_footage_without_a_model_is_an_error(
-    name: str, offline: tuple[str, ...], hub: HubServer, video: Path, tmp_path: Path
+    name: str, offline: tuple[str, ...], hub: HubServer, video: Path, mixed: Path, tmp_path: Path
 ) -> None:
-    places = {"VIDEO": video, "RUN": tmp_path / "run"}
+    places = {"VIDEO": video, "RUN": tmp_path / "run", "MIXED": mixed, "LIST": mixed / "list.txt"}
+    places["JOINED"] = mixed / "joined.mp4"
     if name == "eval":
         places["ITEMS"] = write_items(tmp_path, video)
     words = [places.get(str(word), word) for word in COMMANDS[name]]
@@ -129,6 +158,63 @@ def test_nano_answers_about_synthetic_videos_with_a_reason(tmp_path: Path) -> No
     assert (shown["model"], shown["model_reason"]) == ("nano", reason)
     done = run("eval", write_items(tmp_path, DRAWN), "--run", tmp_path / "run")
     assert f"model nano: {reason}" in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("spoil", "repair"),
+    [
+        ("half", "`smolvideo models pull smolvlm2-256m`"),
+        ("cut", "`smolvideo models rm smolvlm2-256m`, then `smolvideo models pull smolvlm2-256m`"),
+    ],
+)
+def test_broken_checkpoints_do_not_answer_and_are_named(
+    spoil: str, repair: str, local: str, video: Path, hub: HubServer
+) -> None:
+    (snapshot,) = hub_cache().glob("*/snapshots/*")
+    weights = snapshot / "model.safetensors"
+    if spoil == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    else:
+        weights.unlink()
+        (snapshot / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"a": "model-1.safetensors"}})
+        )
+    done = run("ask", video, "What moves?", "--offline")
+    assert (done.exit_code, done.stdout) == (4, ""), done.stderr
+    assert f"`{local}` cannot be used: broken checkpoint" in done.stderr
+    assert f"hint: {repair}" in done.stderr
+    shutil.copytree(
+        snapshot.parents[1], hub_cache() / f"models--{REPOSITORIES['500m']}".replace("/", "--")
+    )
+    (other,) = hub_cache().glob("*500M*/snapshots/*")
+    shutil.copy(hub.repositories[REPOSITORIES["500m"]] / "model.safetensors", other)
+    shown = json.loads(run("frames", video, "--json", "--offline").stdout)
+    assert shown["model"] == "smolvlm2-500m"
+    assert f"`{local}` cannot be used: {repair}" in shown["model_reason"]
+
+
+def test_without_a_model_what_would_be_done_is_planned(
+    hub: HubServer, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice = "no model for real footage is on this machine: this is a plan for `smolvlm2-"
+    for command in (("summarise", "--dry-run"), ("plan", "--max-frames", "2")):
+        done = run(*command, mixed / "drawn.mp4", mixed / "real.mp4")
+        assert (done.exit_code, notice in done.stderr) == (0, True), done.stderr
+        assert "`smolvideo models pull smolvlm2-" in done.stderr
+        assert [line.split()[0] for line in done.stdout.splitlines()][1:3] == [
+            "drawn.mp4",
+            "real.mp4",
+        ]
+    # Too little memory for any: the one that needs least.
+    monkeypatch.setattr("smolvideo.cost.choose.free_memory_bytes", lambda *_: 1000)
+    done = run("plan", "--max-frames", "2", "--json", mixed / "real.mp4")
+    planned = json.loads(done.stdout)
+    assert "256m" in planned["prediction"]["model"]
+    assert any("needs" in one and "are free" in one for one in planned["notices"])
+    done = run("summarise", "--dry-run", "--model", "smolvlm2-500m", mixed / "real.mp4")
+    assert "`smolvlm2-500m` is not on this machine: token counts are estimates" in done.stderr
+    assert hub.requests == []
 
 
 def test_plan_uses_the_model_that_would_answer(hub: HubServer, video: Path) -> None:
@@ -193,24 +279,62 @@ def test_yes_flag_downloads_the_proposed_model(
     assert "model.safetensors" in hub.files()
 
 
+@pytest.mark.parametrize("name", ["nano", "auto", "AUTO ", ""])
 @pytest.mark.parametrize("how", ["typed", "environment", "file"])
 def test_explicit_nano_answers_about_any_video(
-    how: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, name: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = ("--model", "nano") if how == "typed" else ()
+    typed = ("--model", name) if how == "typed" else ()
     if how == "environment":
-        monkeypatch.setenv("SMOLVIDEO_MODEL", "nano")
+        monkeypatch.setenv("SMOLVIDEO_MODEL", name)
     if how == "file":
         monkeypatch.setenv("SMOLVIDEO_CONFIG", str(tmp_path / "config.toml"))
-        (tmp_path / "config.toml").write_text('model = "nano"\n')
-    done = run("frames", video, "--json", *typed)
-    shown = json.loads(done.stdout)
-    assert (shown["model"], shown["model_reason"]) == ("nano", None)
+        (tmp_path / "config.toml").write_text(f'model = "{name}"\n')
+    done = run(
+        "ask", "--max-frames", "2", "--max-new-tokens", "2", video, "What?", "--json", *typed
+    )
+    if name == "nano":
+        shown = json.loads(done.stdout)
+        assert (shown["model"], shown["model_reason"]) == ("nano", None)
+        return
+    assert (done.exit_code, done.stdout) == (4, "")
+    unset = name or how == "environment"  # an empty variable is none
+    said = "no model for real footage" if unset else "unknown model ``"
+    assert said in done.stderr
 
 
-def test_revision_requires_a_named_model(video: Path) -> None:
-    done = run("ask", video, "What?", "--revision", "main")
+@pytest.mark.parametrize("command", ["ask", "plan", "frames"])
+def test_revision_requires_a_named_model(command: str, video: Path) -> None:
+    question = () if command == "frames" else ("What?",)
+    done = run(command, video, *question, "--revision", "main", "--geometry", "official")
     assert (done.exit_code, "`--revision` is of a model" in done.stderr) == (2, True)
+
+
+def test_synthetic_comment_is_read_in_other_containers(video: Path, tmp_path: Path) -> None:
+    """Of a container that keeps comments, and as long as the whole video is the drawn one."""
+
+    def copied(name: str, packets: int, *, of: Path = DRAWN) -> Path:
+        path = tmp_path / name
+        with av.open(str(DRAWN)) as drawn, av.open(str(of)) as source, av.open(path, "w") as copy:
+            copy.metadata.update(drawn.metadata)
+            stream = copy.add_stream_from_template(source.streams.video[0])
+            for packet in islice(source.demux(source.streams.video[0]), packets):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    copy.mux(packet)
+        return path
+
+    drawn = [copied("copy.mkv", 1000), copied("copy.mov", 1000)]
+    # Editing programs copy the comment of the first file to what they make of several.
+    real = [tmp_path / "real_first.mp4", tmp_path / "real_between.mp4"]
+    others = [copied("cut.mp4", 40), copied("other.mp4", 1000, of=video)]
+    real[0].write_bytes(video.read_bytes() + DRAWN.read_bytes())
+    real[1].write_bytes(DRAWN.read_bytes() + video.read_bytes() + DRAWN.read_bytes())
+    found = {}
+    for path in (*drawn, *real, *others):
+        with open_video(path) as opened:
+            found[path] = opened.metadata.is_synthetic
+    assert found == dict.fromkeys(drawn, True) | dict.fromkeys([*real, *others], False)
 
 
 def test_broken_video_is_reported_before_the_model_choice(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_info_about_missing_weights(tiny: Path, tmp_path: Path) -> None:
     [
         *(("info", "nanno"), ("pull", "nanno"), ("pull", "nano"), ("rm", "nano", "--yes")),
         *(("rm", "smolvlm2-256m", "--yes"), ("rm", "../..", "--yes"), ("use", "smolvlm2-255m")),
-        *(("use", "./nowhere"), ("use", "a/b/c")),
+        *(("use", "./nowhere"), ("use", "a/b/c"), ("use", "")),
     ],
 )
 def test_missing_models_are_errors(words: tuple[str, ...]) -> None:
@@ -252,8 +252,12 @@ def test_use_writes_the_configuration_file(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
     config = tmp_path / "config.toml"
-    config.write_text("# mine\n")
     monkeypatch.setenv("SMOLVIDEO_CONFIG", str(config))
+    assert cli.main(["models", "--json", "use", "auto"], standalone_mode=False) == 2
+    assert not config.exists()
+    done = CliRunner().invoke(cli, ["models", "use", "smolvlm2-500m"])
+    assert (done.exit_code, config.read_text()) == (0, 'model = "smolvlm2-500m"\n')
+    config.write_text("# mine\n")
     done = run("use", "SmolVLM2-256M")
     assert (done.exit_code, done.stdout) == (0, "")
     assert config.read_text() == '# mine\nmodel = "smolvlm2-256m"\n'
@@ -261,7 +265,7 @@ def test_use_writes_the_configuration_file(
     run("pull", "smolvlm2-256m")
     assert "not on this machine" not in run("use", "smolvlm2-256m").stderr
     assert "`smolvlm2-256m` is still the default" in run("rm", "smolvlm2-256m", "--yes").stderr
-    assert run("use", "auto").exit_code == 0
+    assert run("use", "AUTO").exit_code == 0
     assert 'model = "auto"' in config.read_text()
     monkeypatch.chdir(tiny.parent)
     assert run("use", "./tiny").exit_code == 0

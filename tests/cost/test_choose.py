@@ -1,11 +1,14 @@
 """Choice table of ``--model auto``: cached models, free memory, chosen and offered models."""
 
+from pathlib import Path
+
 import pytest
 
 from smolvideo.cost.choose import (
     MAX_FIRST_TOKEN_SECONDS,
     RANKING,
     Candidate,
+    _cgroup_free_bytes,
     choose,
     offers,
 )
@@ -88,6 +91,35 @@ def test_offered_models_fit_and_begin_with_the_proposal(
 ) -> None:
     found = offers(candidates(here, seconds), round(free * GB))
     assert [one.name for one in found] == [f"smolvlm2-{name}" for name in offered.split()]
+
+
+LIMITS = {
+    "none": ("", {}, []),
+    "of a container": ("0::/\n", {".": ("1000", 400, 100)}, [700]),
+    "max": ("0::/\n", {".": ("max", 400, 100)}, []),
+    "of a slice": ("0::/user/app\n", {"user": ("900", 400, 0), "user/app": ("max", 5, 0)}, [500]),
+    "more is used": ("0::/a\n", {"a": ("100", 400, 0)}, [0]),
+    "version 1": ("9:name=systemd:/\n4:cpu,memory:/a\n", {"memory/a": ("1000", 400, 150)}, [750]),
+    "version 1, another view": ("4:memory:/else/where\n", {"memory": ("800", 0, 0)}, [800]),
+    "odd": ("4\n::\nmemory\n0::/../..\n", {".": ("x", 0, 0)}, []),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+def test_limits_of_control_groups(case: str, tmp_path: Path) -> None:
+    groups, limits, left = LIMITS[case]
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for folder, (limit, used, reclaimable) in limits.items():
+        group = tmp_path / "sys/fs/cgroup" / folder
+        group.mkdir(parents=True, exist_ok=True)
+        names = ("memory.max", "memory.current", "inactive_file")
+        if "memory" in folder:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        (group / names[0]).write_text(f"{limit}\n")
+        (group / names[1]).write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"anon 5\n{names[2]} {reclaimable}\n")
+    assert [*_cgroup_free_bytes(tmp_path)] == left
 
 
 def test_every_published_instruct_checkpoint_is_ranked() -> None:
