@@ -105,9 +105,8 @@ def check_logits(logits: "torch.Tensor") -> None:
 
 def no_numbers(logits: "torch.Tensor") -> ModelError:
     """Make the error for logits that are infinite or NaN."""
-    dtype = str(logits.dtype).removeprefix("torch.")
     return ModelError(
-        f"`{logits.device}` computed no numbers in {dtype}, but NaN or infinity",
+        f"`{logits.device}` computed no numbers, but NaN or infinity",
         hint="run with `--dtype float32`, or check the weights",
     )
 

@@ -441,7 +441,7 @@ def test_nan_logits_are_an_error(tiny: Path) -> None:
     shape = 2, 1, config.num_key_value_heads, 1, config.head_dim
     with torch.inference_mode():
         session._cache.pages[0].write(0, *torch.full(shape, math.nan))
-    with pytest.raises(ModelError, match="computed no numbers in float32"):
+    with pytest.raises(ModelError, match="computed no numbers"):
         session.stream(prompt, GenerationOptions(max_new_tokens=8)).result()
 
 
