@@ -181,9 +181,7 @@ def test_missing_file_and_unwritable_path_are_errors(tmp_path: Path) -> None:
 def test_unwritable_folder_is_an_error(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    if os.access(
-        locked, os.W_OK
-    ):  # file modes do not bind root, but nobody can create files in /proc
+    if os.access(locked, os.W_OK):  # root ignores file modes, but cannot create files in /proc
         locked = Path("/proc")
     with pytest.raises(RecordError, match="cannot write"):
         RecordWriter(locked / "r.jsonl")

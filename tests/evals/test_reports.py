@@ -203,9 +203,7 @@ def test_csv_escapes_formulas(tmp_path: Path) -> None:
         item = EvalItem(text or "none", ("@a",), "=1", (text or "x", "y"), 0, {"by": text or "-"})
         run = RunFolder.open(tmp_path / str(place), INFO, [item])
         with run.answer_writer() as writer:
-            scores = (
-                (-1.5, -2.0) if text else None
-            )  # an answer with scores must be one of the options
+            scores = (-1.5, -2.0) if text else None  # an answer with scores is one of the options
             writer.write(replace(_answer(item, "main", 0), text=text, scores=scores))
         (row,) = csv.DictReader(io.StringIO(csv_report(run), newline=""))
         expected = f"'{text}" if text in formulas else text
