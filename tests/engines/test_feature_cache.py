@@ -144,13 +144,13 @@ def test_size_never_exceeds_the_limit(tmp_path: Path) -> None:
 
 
 def test_small_entries_count_their_disk_blocks(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path, limit_bytes=20 * COUNTED)
-    for number in range(400):
+    cache = FeatureCache(tmp_path, limit_bytes=10 * COUNTED)
+    for number in range(200):
         write(cache, number, 10)
         size = cache.stats().size_bytes
         assert size <= cache.limit_bytes
         assert cache.stats().entries == number + 1 or size >= 0.85 * cache.limit_bytes
-    assert cache.stats().entries > 190, "twenty larger ones take as much"
+    assert cache.stats().entries > 95, "ten larger ones take as much"
 
 
 def test_entry_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
