@@ -346,6 +346,7 @@ def asked(video: Path) -> list[str | Path]:
     return ["ask", video, "What?", "--max-new-tokens", "3", "--max-frames", "2", "--quiet"]
 
 
+@pytest.mark.slow
 def test_terminal_asks_once_and_remembers_the_choice(
     hub: HubServer, video: Path, tmp_path: Path
 ) -> None:

@@ -149,6 +149,7 @@ def test_nano_equals_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert greedy(native, prompt, 64, monkeypatch) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_decode_kernel")
 def test_bfloat16_error_is_no_larger_than_that_of_transformers(
     processor_files: Path, tmp_path: Path

@@ -457,6 +457,7 @@ def correct_answers(quantize: str) -> tuple[int, int]:
     return right, asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "fewer"), [("int8", 1), ("int4", 4)])
 def test_quantized_nano_answers_as_accurately_as_float_nano(quantize: str, fewer: int) -> None:
     plain, asked = correct_answers("none")

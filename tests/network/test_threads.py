@@ -119,6 +119,7 @@ def test_single_threaded_and_other_devices_are_unchanged() -> None:
         assert torch.get_num_threads() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [None, Int8Weight, Int4Weight])
 @pytest.mark.parametrize("name", ["SmolVLM2-256M-Video-Instruct", "SmolVLM2-2.2B-Instruct"])
 def test_prefill_is_bit_equal_for_any_thread_count(

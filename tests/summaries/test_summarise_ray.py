@@ -77,6 +77,7 @@ def kill_one_worker(stop: threading.Event, killed: list[int]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_records_equal_a_local_run_though_a_worker_dies(
     nano: Engine, folder: Path, tmp_path: Path
 ) -> None:

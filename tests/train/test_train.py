@@ -449,6 +449,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_thread")
 def test_the_loss_falls_by_half(tmp_path: Path) -> None:
     # A simulated quarter second per step: real time would make the learning rate decay.
