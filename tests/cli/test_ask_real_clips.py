@@ -55,7 +55,7 @@ def test_clips_exist(clips: Path) -> None:
 def test_ask_ends_in_an_answer_or_an_error(clips: Path, name: str) -> None:
     # Six frames, from the first to the last: which ones they are is tested in tests/readers.
     words = ["ask", str(clips / name), "What is in this video?", "--model", "nano"]
-    words += ["--device", "cpu", "--max-new-tokens", "24", "--max-frames", "6"]
+    words += ["--device", "cpu", "--max-new-tokens", "8", "--max-frames", "6"]
     done = CliRunner().invoke(cli, words)
     assert "Traceback" not in done.stderr
     if name in UNREADABLE:
