@@ -69,9 +69,9 @@ class EngineFlags(ModelFlags, section="Model"):
         "--quantise",
         type=click.Choice(QUANTIZATIONS),
         default=QUANTIZATIONS[0],
-        help="int8: most weights in half the memory of bfloat16. int4: weights of the "
-        "decoder's layers in two fifths, the others as int8; larger errors. "
-        "For the engine native on a CPU.",
+        help="int8: most weights in half the memory of bfloat16. int4: most weights of the "
+        "decoder's layers as 4-bit integers, the others as int8: two fifths of bfloat16, larger "
+        "errors. For the engine native on a CPU.",
     )
 
 
