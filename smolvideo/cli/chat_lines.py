@@ -69,7 +69,7 @@ class _LineChat:
         self.screen.notes(notes)
         if not_seen:
             raise not_seen[0].error
-        self._show_looks(0)
+        self._show_attachments(0)
         if self.watched:
             for turn in self._talk.turns[-3:]:
                 self._show_turn(turn)
@@ -104,7 +104,7 @@ class _LineChat:
             said = execute(
                 call, self._talk, download=self._start.download, on_progress=stages.on_progress
             )
-        self._show_looks(0 if call.command.name == "frames" and call.words else seen)
+        self._show_attachments(0 if call.command.name == "frames" and call.words else seen)
         self._say(said)
         if question := trailing_question(call):
             self._ask(question)
@@ -147,7 +147,7 @@ class _LineChat:
 
     def _write_record(self, asked: RunningTurn) -> None:
         engine = self._talk.engine
-        sources = [look.source for look in self._talk.attachments]
+        sources = [attachment.source for attachment in self._talk.attachments]
         if asked.error is not None:
             record = record_error(asked.question, sources, asked.error, engine=engine)
         elif asked.answer is not None and asked.prepared is not None and engine is not None:
@@ -156,8 +156,8 @@ class _LineChat:
             return
         self.screen.write(record.to_json() + "\n")
 
-    def _show_looks(self, first: int) -> None:
-        batches = [look.batch for look in self._talk.attachments[first:]]
+    def _show_attachments(self, first: int) -> None:
+        batches = [attachment.batch for attachment in self._talk.attachments[first:]]
         layout = self._talk.checkpoint.layout if self._talk.checkpoint else None
         if batches:
             show_filmstrip(self.screen, batches, self._filmstrip, layout=layout)

@@ -142,14 +142,14 @@ def reopen_last(
         if (model := other_model(given, kept.settings)) is not None:
             conversation.switch_model(model, on_progress=on_progress)
         if sources:
-            looks = conversation.attach(
+            attachments = conversation.attach(
                 sources, sampling=read_sampling(given), on_progress=on_progress
             )
             if given.subtitles is not None:
                 text, heard = subtitles_for_attachment(
-                    looks[0], given.subtitles, reader=settings.reader
+                    attachments[0], given.subtitles, reader=settings.reader
                 )
-                conversation.set_subtitles(looks[0], text, notices=heard)
+                conversation.set_subtitles(attachments[0], text, notices=heard)
         yield conversation
         if journal.problem is not None:
             screen.notice(journal.problem)
@@ -188,8 +188,10 @@ def save_as_conversation(
         for number, (source, batch) in enumerate(
             zip(prepared.sources, prepared.batches, strict=True), start=1
         ):
-            look = Attachment(number, source, batch, prepared.sampling, turn=0)
-            journal.save_attachment(look if several else replace(look, subtitles=subtitles))
+            attachment = Attachment(number, source, batch, prepared.sampling, turn=0)
+            journal.save_attachment(
+                attachment if several else replace(attachment, subtitles=subtitles)
+            )
         journal.save_turn(
             Turn(
                 prepared.question,

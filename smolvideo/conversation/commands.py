@@ -221,17 +221,17 @@ def execute(
     call: ParsedCommand,
     conversation: Conversation,
     *,
-    look: Attachment | None = None,
+    attachment: Attachment | None = None,
     download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
     on_progress: OnProgress = no_progress,
 ) -> str:
-    """Execute ``call``; ``look`` is the attachment on screen, by default the last one.
+    """Execute ``call``; ``attachment`` is the attachment on screen, by default the last one.
 
     Commands of the full screen (``/open``, ``/quit``) are not handled here. Raises UsageError for
     invalid arguments, and the errors of decoding, loading and writing; the conversation is then
     unchanged.
     """
-    shown = look or (conversation.attachments[-1] if conversation.attachments else None)
+    shown = attachment or (conversation.attachments[-1] if conversation.attachments else None)
     match call.command.name:
         case "frames":
             return _frames(call, conversation, on_progress)
@@ -257,7 +257,10 @@ def trailing_question(call: ParsedCommand) -> str:
 
 def _frames(call: ParsedCommand, conversation: Conversation, on_progress: OnProgress) -> str:
     if not call.words:
-        counts = ", ".join(str(len(look.batch)) for look in conversation.attachments) or "none"
+        counts = (
+            ", ".join(str(len(attachment.batch)) for attachment in conversation.attachments)
+            or "none"
+        )
         return f"frames in view: {counts}"
     if len(call.words) != 1 or not call.words[0].isdecimal():
         raise UsageError("how many frames?", hint=f"`{call.command.usage}`")
@@ -279,16 +282,16 @@ def _frames(call: ParsedCommand, conversation: Conversation, on_progress: OnProg
 def _zoom(
     call: ParsedCommand,
     conversation: Conversation,
-    look: Attachment | None,
+    attachment: Attachment | None,
     on_progress: OnProgress,
 ) -> str:
-    if look is None:
+    if attachment is None:
         raise UsageError("there is nothing to look at yet", hint="`/add FILE`")
     if len(call.words) < 2:
         raise UsageError("zoom from when to when?", hint=f"`{call.command.usage}`")
-    duration = look.batch.metadata.duration_seconds
+    duration = attachment.batch.metadata.duration_seconds
     start, end = (_seconds(word, duration) for word in call.words[:2])
-    zoomed = conversation.zoom(look, start, end, on_progress=on_progress)
+    zoomed = conversation.zoom(attachment, start, end, on_progress=on_progress)
     seen_from, seen_to = zoomed.window or (start, end)
     return (
         f"zoomed to {format_timestamp(seen_from)} to {format_timestamp(seen_to)}: "
@@ -305,41 +308,45 @@ def _add(
     if not call.words:
         raise UsageError("which file?", hint=f"`{call.command.usage}`")
     sources = resolve_sources(call.words, download=download, on_progress=on_progress)
-    looks = conversation.attach(sources, on_progress=on_progress)
-    names = ", ".join(f"`{display_name(look.source.name, 60)}`" for look in looks)
+    attachments = conversation.attach(sources, on_progress=on_progress)
+    names = ", ".join(f"`{display_name(attachment.source.name, 60)}`" for attachment in attachments)
     return f"added {names}"
 
 
-def _subtitles(call: ParsedCommand, conversation: Conversation, look: Attachment | None) -> str:
-    if look is None or not look.is_video:
+def _subtitles(
+    call: ParsedCommand, conversation: Conversation, attachment: Attachment | None
+) -> str:
+    if attachment is None or not attachment.is_video:
         raise UsageError("subtitles belong to a video, and none is in view")
     if not call.words:
-        count = len((look.subtitles or "").splitlines())
+        count = len((attachment.subtitles or "").splitlines())
         return f"{count} lines of subtitles near the frames" if count else "no subtitles in use"
     if len(call.words) != 1:
         raise UsageError("which subtitles?", hint=f"`{call.command.usage}`")
     if call.words[0] == "off":
-        conversation.set_subtitles(look, None)
+        conversation.set_subtitles(attachment, None)
         return "without subtitles"
-    text, heard = subtitles_for_attachment(look, call.words[0], reader=conversation.settings.reader)
-    conversation.set_subtitles(look, text, notices=heard)
+    text, heard = subtitles_for_attachment(
+        attachment, call.words[0], reader=conversation.settings.reader
+    )
+    conversation.set_subtitles(attachment, text, notices=heard)
     return "; ".join(heard) or f"{len(text.splitlines())} lines of subtitles near the frames"
 
 
 def subtitles_for_attachment(
-    look: Attachment, wanted: str, *, reader: str
+    attachment: Attachment, wanted: str, *, reader: str
 ) -> tuple[str, list[str]]:
-    """Return the cues near the frames of ``look``, one per line, and notices for the user.
+    """Return the cues near the frames of ``attachment``, one per line, and notices for the user.
 
     Notices report guesses, skipped cues, and cues beyond the character limit. ``wanted`` is a
     file, or ``auto`` for the file next to the video, otherwise its text track. Raises UsageError
-    if ``look`` is no video, otherwise as ``read_cues``.
+    if ``attachment`` is no video, otherwise as ``read_cues``.
     """
-    if not look.is_video:
-        raise UsageError(f"`{look.source.name}` is no video that subtitles could belong to")
+    if not attachment.is_video:
+        raise UsageError(f"`{attachment.source.name}` is no video that subtitles could belong to")
     heard: list[str] = []
-    cues = read_cues(wanted, look.source, reader=reader, on_notice=heard.append)
-    kept, note = limit_cues_for_prompt(cues, look.batch.pts_seconds)
+    cues = read_cues(wanted, attachment.source, reader=reader, on_notice=heard.append)
+    kept, note = limit_cues_for_prompt(cues, attachment.batch.pts_seconds)
     return format_cues(kept), heard + ([note] if note else [])
 
 

@@ -26,7 +26,7 @@ class Context:
 
     messages: tuple[Message, ...]
     first_turn: int = 0
-    first_look: int = 0
+    first_attachment: int = 0
     tokens: int = 0
 
 
@@ -34,22 +34,22 @@ EMPTY_CONTEXT = Context(())
 
 
 def build_messages(
-    looks: Sequence[Attachment],
+    attachments: Sequence[Attachment],
     turns: Sequence[Turn],
     question: str,
     *,
     first_turn: int = 0,
-    first_look: int = 0,
+    first_attachment: int = 0,
 ) -> tuple[Message, ...]:
-    """Build the messages from ``first_turn`` and ``first_look`` on, ending with ``question``."""
+    """Build messages from ``first_turn`` and ``first_attachment`` on, ending with ``question``."""
     content: list[str | FrameBatch | FramePlan] = []
     messages: list[Message] = []
-    in_context = looks[first_look:]
+    in_context = attachments[first_attachment:]
     last = len(turns)
     for place, turn in enumerate([*turns, None]):
-        for look in in_context:
-            if min(look.turn, last) == place:
-                content += _shown(look, looks)
+        for attachment in in_context:
+            if min(attachment.turn, last) == place:
+                content += _shown(attachment, attachments)
         if turn is None:
             messages.append(Message("user", (*content, question)))
         elif place >= first_turn and turn.is_in_history:
@@ -60,7 +60,7 @@ def build_messages(
 
 
 def trim_to_context(
-    looks: Sequence[Attachment],
+    attachments: Sequence[Attachment],
     turns: Sequence[Turn],
     question: str,
     checkpoint: Checkpoint,
@@ -79,28 +79,30 @@ def trim_to_context(
     # Trimming frees as much as is reserved when the number of frames is chosen: each cut
     # invalidates the KV cache after it, so cuts should be rare.
     spare = checkpoint.context_tokens // RESERVED_CONTEXT_DIVISOR
-    at_least = sum(look.turn < len(turns) for look in looks)
-    at_least = min(at_least, max(0, len(looks) - 1))
+    at_least = sum(attachment.turn < len(turns) for attachment in attachments)
+    at_least = min(at_least, max(0, len(attachments) - 1))
 
-    def counted(first_look: int, first_turn: int) -> Context:
+    def counted(first_attachment: int, first_turn: int) -> Context:
         messages = build_messages(
-            looks, turns, question, first_turn=first_turn, first_look=first_look
+            attachments, turns, question, first_turn=first_turn, first_attachment=first_attachment
         )
         tokens = count_tokens(messages, checkpoint, options)
-        return Context(messages, first_turn, first_look, tokens)
+        return Context(messages, first_turn, first_attachment, tokens)
 
     # No further trimming if the conversation still fits.
-    whole = counted(previous.first_look, previous.first_turn)
+    whole = counted(previous.first_attachment, previous.first_turn)
     if whole.tokens <= room:
         return whole
     # Drop as few old attachments as possible, and for them as few turns as possible.
-    for first_look in range(previous.first_look, max(previous.first_look, at_least) + 1):
-        count_from = partial(counted, first_look)
+    for first_attachment in range(
+        previous.first_attachment, max(previous.first_attachment, at_least) + 1
+    ):
+        count_from = partial(counted, first_attachment)
         least = count_from(len(turns))
         if least.tokens <= room:
             roomy = room - spare if least.tokens <= room - spare else room
             return _first_that_fits(count_from, previous.first_turn, len(turns), roomy)
-    return counted(max(previous.first_look, at_least), len(turns))
+    return counted(max(previous.first_attachment, at_least), len(turns))
 
 
 def _first_that_fits(
@@ -117,18 +119,18 @@ def _first_that_fits(
 
 
 def describe_trimmed(
-    before: Context, after: Context, looks: Sequence[Attachment], turns: Sequence[Turn]
+    before: Context, after: Context, attachments: Sequence[Attachment], turns: Sequence[Turn]
 ) -> tuple[str, ...]:
     """Return notices about turns and attachments that ``after`` has trimmed since ``before``."""
     sentences = []
     gone = [turn for turn in turns[before.first_turn : after.first_turn] if turn.is_in_history]
     if gone:
         sentences.append(f"{_oldest(len(gone))} no longer fit the context and are left out")
-    for look in looks[before.first_look : after.first_look]:
-        name = display_name(look.source.name, max_length=40)
+    for attachment in attachments[before.first_attachment : after.first_attachment]:
+        name = display_name(attachment.source.name, max_length=40)
         where = ""
-        if look.window is not None:
-            start, end = look.window
+        if attachment.window is not None:
+            start, end = attachment.window
             where = f" from {format_timestamp(start)} to {format_timestamp(end)}"
         sentences.append(f"the frames of `{name}`{where} no longer fit the context")
     return tuple(sentences)
@@ -142,11 +144,13 @@ def _oldest(count: int) -> str:
     )
 
 
-def _shown(look: Attachment, looks: Sequence[Attachment]) -> list[str | FrameBatch | FramePlan]:
+def _shown(
+    attachment: Attachment, attachments: Sequence[Attachment]
+) -> list[str | FrameBatch | FramePlan]:
     content: list[str | FrameBatch | FramePlan] = []
-    if label := attachment_label(look, looks):
+    if label := attachment_label(attachment, attachments):
         content.append(label)
-    content.append(look.batch)
-    if look.subtitles and look.subtitles.strip():
-        content.append(look.subtitles.rstrip() + "\n\n")
+    content.append(attachment.batch)
+    if attachment.subtitles and attachment.subtitles.strip():
+        content.append(attachment.subtitles.rstrip() + "\n\n")
     return content

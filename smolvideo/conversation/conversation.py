@@ -34,7 +34,7 @@ class ConversationStore(Protocol):
     """Persistent storage of a conversation; see ``event_log``."""
 
     def keep_settings(self, settings: Settings) -> None: ...
-    def save_attachment(self, look: Attachment) -> None: ...
+    def save_attachment(self, attachment: Attachment) -> None: ...
     def save_turn(self, turn: Turn) -> None: ...
     def save_undo(self) -> None: ...
 
@@ -95,13 +95,16 @@ class Conversation:
 
         Raises as ``prepare`` does; the conversation is then unchanged.
         """
-        number = max((look.number for look in self.attachments), default=0) + 1
+        number = max((attachment.number for attachment in self.attachments), default=0) + 1
         sampling = sampling or self._sampling_of(sources, beside_others=bool(self.attachments))
-        looks = self._looked(sources, sampling, window, on_progress)
-        looks = [replace(look, number=number + place) for place, look in enumerate(looks)]
-        self.attachments += looks
-        self._keep_looks(looks)
-        return looks
+        attachments = self._looked(sources, sampling, window, on_progress)
+        attachments = [
+            replace(attachment, number=number + place)
+            for place, attachment in enumerate(attachments)
+        ]
+        self.attachments += attachments
+        self._save_attachments(attachments)
+        return attachments
 
     def check_source(self, source: VideoSource, *, on_progress: OnProgress = no_progress) -> None:
         """Raise what ``attach`` would raise for ``source``; the conversation is unchanged."""
@@ -114,7 +117,7 @@ class Conversation:
 
     def zoom(
         self,
-        look: Attachment,
+        attachment: Attachment,
         start_seconds: float,
         end_seconds: float,
         *,
@@ -124,16 +127,16 @@ class Conversation:
 
         Raises UsageError for an image and for an empty window, otherwise as ``attach``.
         """
-        if not look.is_video:
-            raise UsageError(f"`{look.source.name}` has no time to zoom into")
+        if not attachment.is_video:
+            raise UsageError(f"`{attachment.source.name}` has no time to zoom into")
         if end_seconds <= start_seconds:
             raise UsageError("the end of the window must be after its start")
         sampling = replace(
             self.settings.sampling, start_seconds=start_seconds, end_seconds=end_seconds
         )
-        window = (start_seconds, min(end_seconds, look.batch.metadata.duration_seconds))
+        window = (start_seconds, min(end_seconds, attachment.batch.metadata.duration_seconds))
         (zoomed,) = self.attach(
-            [look.source], sampling=sampling, window=window, on_progress=on_progress
+            [attachment.source], sampling=sampling, window=window, on_progress=on_progress
         )
         return zoomed
 
@@ -151,13 +154,18 @@ class Conversation:
             return replace(by_strategy(sampling), strategy="uniform")
 
         again = by_strategy
-        looks = self._resample_all(again, on_progress)
-        strategies = {self.settings.sampling.strategy, *(one.sampling.strategy for one in looks)}
-        if sum(len(look.batch) for look in looks) < max_frames and strategies != {"uniform"}:
+        attachments = self._resample_all(again, on_progress)
+        strategies = {
+            self.settings.sampling.strategy,
+            *(one.sampling.strategy for one in attachments),
+        }
+        if sum(len(attachment.batch) for attachment in attachments) < max_frames and strategies != {
+            "uniform"
+        }:
             again = evenly
-            looks = self._resample_all(again, on_progress)
+            attachments = self._resample_all(again, on_progress)
         self.settings = replace(self.settings, sampling=again(self.settings.sampling))
-        self._replace_looks(looks)
+        self._replace_attachments(attachments)
 
     def switch_model(self, model: str, *, on_progress: OnProgress = no_progress) -> Engine:
         """Continue with another model and the same context. Raises as ``load_engine`` does.
@@ -169,23 +177,23 @@ class Conversation:
         self._checkpoint = self._engine = None
         try:
             self.open_checkpoint(on_progress=on_progress)
-            looks = self._resample_all(lambda sampling: sampling, on_progress)
+            attachments = self._resample_all(lambda sampling: sampling, on_progress)
             engine = self.load_engine(on_progress=on_progress)
         except BaseException:
             self.settings, self._checkpoint, self._engine = before
             raise
         self._session = None
-        self._replace_looks(looks)
+        self._replace_attachments(attachments)
         return engine
 
     def set_subtitles(
-        self, look: Attachment, subtitles: str | None, *, notices: Iterable[str] = ()
+        self, attachment: Attachment, subtitles: str | None, *, notices: Iterable[str] = ()
     ) -> None:
-        """Put ``subtitles``, a formatted text, after the frames of ``look``.
+        """Put ``subtitles``, a formatted text, after the frames of ``attachment``.
 
         ``notices`` on them become part of the next turn.
         """
-        self._replace_looks([replace(look, subtitles=subtitles)])
+        self._replace_attachments([replace(attachment, subtitles=subtitles)])
         self.note(notices)
 
     def note(self, notices: Iterable[str]) -> None:
@@ -227,8 +235,8 @@ class Conversation:
         prompt = pack_prompt(context.messages, checkpoint, settings.prompt_options)
         self.context = context
         # Collect the frames and the notices.
-        looks = self.attachments[context.first_look :]
-        batches = tuple(look.batch for look in looks)
+        attachments = self.attachments[context.first_attachment :]
+        batches = tuple(attachment.batch for attachment in attachments)
         notices = (
             *notices_for_model(checkpoint, batches),
             *self._notices,
@@ -237,7 +245,7 @@ class Conversation:
         )
         return PreparedPrompt(
             question=question,
-            sources=tuple(look.source for look in looks),
+            sources=tuple(attachment.source for attachment in attachments),
             messages=context.messages,
             prompt=prompt,
             batches=batches,
@@ -329,7 +337,7 @@ class Conversation:
         found: list[Attachment] = []
         for group in _taken_together(self.attachments):
             again = self._looked(
-                [look.source for look in group],
+                [attachment.source for attachment in group],
                 change(group[0].sampling),
                 group[0].window,
                 on_progress,
@@ -340,25 +348,29 @@ class Conversation:
             ]
         return found
 
-    def _replace_looks(self, looks: Sequence[Attachment]) -> None:
-        new = {look.number: look for look in looks}
-        self.attachments = [new.get(look.number, look) for look in self.attachments]
+    def _replace_attachments(self, attachments: Sequence[Attachment]) -> None:
+        new = {attachment.number: attachment for attachment in attachments}
+        self.attachments = [
+            new.get(attachment.number, attachment) for attachment in self.attachments
+        ]
         self.context = Context(
-            (), min(self.context.first_turn, len(self.turns)), self.context.first_look
+            (), min(self.context.first_turn, len(self.turns)), self.context.first_attachment
         )
         if self.store is not None:
             self.store.keep_settings(self.settings)
-        self._keep_looks(looks)
+        self._save_attachments(attachments)
 
-    def _keep_looks(self, looks: Sequence[Attachment]) -> None:
+    def _save_attachments(self, attachments: Sequence[Attachment]) -> None:
         if self.store is not None:
-            for look in looks:
-                self.store.save_attachment(look)
+            for attachment in attachments:
+                self.store.save_attachment(attachment)
 
 
-def _taken_together(looks: Sequence[Attachment]) -> list[list[Attachment]]:
+def _taken_together(attachments: Sequence[Attachment]) -> list[list[Attachment]]:
     """Group the attachments that were attached together and so share a frame budget."""
     groups: dict[tuple[int, FrameSampling, object], list[Attachment]] = {}
-    for look in looks:
-        groups.setdefault((look.turn, look.sampling, look.window), []).append(look)
+    for attachment in attachments:
+        groups.setdefault((attachment.turn, attachment.sampling, attachment.window), []).append(
+            attachment
+        )
     return list(groups.values())

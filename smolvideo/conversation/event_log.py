@@ -142,7 +142,7 @@ class SavedConversation:
 
     created: str
     settings: Settings
-    looks: tuple[SavedAttachment, ...] = ()
+    attachments: tuple[SavedAttachment, ...] = ()
     turns: tuple[Turn, ...] = ()
     end: int = field(default=0, compare=False)
     """Length in bytes of the log's complete lines."""
@@ -163,16 +163,16 @@ class EventLog:
         header = {"session": KIND, "created": utc_now(), "settings": settings_to_json(settings)}
         self._waiting: list[Mapping[str, Any]] = [] if goes_on else [header]
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="keep frames")
-        self._looks: list[Attachment] = []
+        self._attachments: list[Attachment] = []
         self.keeps_frames = True
 
     def keep_settings(self, settings: Settings) -> None:
         self._append({"settings": settings_to_json(settings)})
 
-    def save_attachment(self, look: Attachment) -> None:
-        self._append({"look": _attachment_to_json(look)})
+    def save_attachment(self, attachment: Attachment) -> None:
+        self._append({"look": _attachment_to_json(attachment)})
         if self.keeps_frames:
-            self._looks.append(look)
+            self._attachments.append(attachment)
             self._keep_waiting_frames()
 
     def save_turn(self, turn: Turn) -> None:
@@ -190,13 +190,13 @@ class EventLog:
     def _keep_waiting_frames(self) -> None:
         if not self._goes_on or self.problem is not None:
             return
-        for look in self._looks:
-            self._pictures.submit(self._keep_frames, look)
-        self._looks.clear()
+        for attachment in self._attachments:
+            self._pictures.submit(self._keep_frames, attachment)
+        self._attachments.clear()
 
-    def _keep_frames(self, look: Attachment) -> None:
+    def _keep_frames(self, attachment: Attachment) -> None:
         try:
-            save_frames(self.folder, look.number, look.batch.images)
+            save_frames(self.folder, attachment.number, attachment.batch.images)
         except RecordError as error:
             self.problem = str(error)
 
@@ -279,28 +279,30 @@ def _after(kept: SavedConversation, event: Mapping[str, Any]) -> SavedConversati
     if "taken_back" in event:
         return replace(kept, turns=kept.turns[:-1])
     if "look" in event:
-        look = _attachment_from_json(event["look"])
-        others = {other.number: other for other in kept.looks} | {look.number: look}
-        return replace(kept, looks=tuple(others[number] for number in sorted(others)))
+        attachment = _attachment_from_json(event["look"])
+        others = {other.number: other for other in kept.attachments} | {
+            attachment.number: attachment
+        }
+        return replace(kept, attachments=tuple(others[number] for number in sorted(others)))
     return kept
 
 
-def _attachment_to_json(look: Attachment) -> dict[str, Any]:
-    source = asdict(look.source) | {"path": os.path.abspath(look.source.path)}
+def _attachment_to_json(attachment: Attachment) -> dict[str, Any]:
+    source = asdict(attachment.source) | {"path": os.path.abspath(attachment.source.path)}
     # File state at decoding time; a folder of frames has none.
-    size, mtime_ns = look.batch.state[:2] if len(look.batch.state) > 1 else (None, None)
+    size, mtime_ns = attachment.batch.state[:2] if len(attachment.batch.state) > 1 else (None, None)
     return {
-        "number": look.number,
+        "number": attachment.number,
         "source": source,
-        "sampling": sampling_to_json(look.sampling),
-        "turn": look.turn,
-        "metadata": asdict(look.batch.metadata),
-        "pts_seconds": list(look.batch.pts_seconds),
-        "shape": list(look.batch.images.shape),
-        "sha256": pixel_hash(look.batch.images),
-        "geometry": look.batch.geometry,
-        "window": look.window,
-        "subtitles": look.subtitles,
+        "sampling": sampling_to_json(attachment.sampling),
+        "turn": attachment.turn,
+        "metadata": asdict(attachment.batch.metadata),
+        "pts_seconds": list(attachment.batch.pts_seconds),
+        "shape": list(attachment.batch.images.shape),
+        "sha256": pixel_hash(attachment.batch.images),
+        "geometry": attachment.batch.geometry,
+        "window": attachment.window,
+        "subtitles": attachment.subtitles,
         "size": size,
         "mtime_ns": mtime_ns,
     }

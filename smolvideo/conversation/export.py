@@ -21,35 +21,35 @@ _SHOWN_HEIGHT = 120
 
 
 def export(
-    suffix: str, settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]
+    suffix: str, settings: Settings, attachments: Sequence[Attachment], turns: Sequence[Turn]
 ) -> str:
     """Format the conversation by file ``suffix``. Raises UsageError for an unknown one."""
     match suffix.lower():
         case ".md":
-            return _markdown(settings, looks, turns)
+            return _markdown(settings, attachments, turns)
         case ".json":
-            return _json(settings, looks, turns)
+            return _json(settings, attachments, turns)
         case ".html" | ".htm":
-            return _web_page(settings, looks, turns)
+            return _web_page(settings, attachments, turns)
     raise UsageError(
         f"a conversation is saved as .md, .json or .html, not `{display_name(suffix or 'that')}`",
         hint="`/save talk.md`",
     )
 
 
-def _facts(look: Attachment) -> str:
-    metadata = look.batch.metadata
-    parts = [display_name(look.source.name)]
-    if look.is_video:
-        start, end = look.window or (0.0, metadata.duration_seconds)
+def _facts(attachment: Attachment) -> str:
+    metadata = attachment.batch.metadata
+    parts = [display_name(attachment.source.name)]
+    if attachment.is_video:
+        start, end = attachment.window or (0.0, metadata.duration_seconds)
         parts.append(f"{format_timestamp(start)} to {format_timestamp(end)}")
-        parts.append(f"{len(look.batch)} frames")
+        parts.append(f"{len(attachment.batch)} frames")
     return ", ".join(parts)
 
 
-def _markdown(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+def _markdown(settings: Settings, attachments: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     lines = ["# Conversation with " + _escaped(settings.model), ""]
-    lines += [f"- {_escaped(_facts(look))}" for look in looks]
+    lines += [f"- {_escaped(_facts(attachment))}" for attachment in attachments]
     for turn in turns:
         lines += ["", f"## {_escaped(display_name(turn.question, 10_000))}", ""]
         if turn.text:
@@ -68,39 +68,42 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+-!|" else char for char in text)
 
 
-def _json(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+def _json(settings: Settings, attachments: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     content = {
         "conversation": KIND,
         "settings": settings_to_json(settings),
         "looks": [
             {
-                "source": look.source.given,
-                "name": look.source.name,
-                "kind": look.source.kind,
-                "url": look.source.url,
-                "turn": min(look.turn, len(turns)),
-                "window": look.window,
-                "frame_times": look.batch.pts_seconds,
-                "subtitles": look.subtitles,
+                "source": attachment.source.given,
+                "name": attachment.source.name,
+                "kind": attachment.source.kind,
+                "url": attachment.source.url,
+                "turn": min(attachment.turn, len(turns)),
+                "window": attachment.window,
+                "frame_times": attachment.batch.pts_seconds,
+                "subtitles": attachment.subtitles,
             }
-            for look in looks
+            for attachment in attachments
         ],
         "turns": [asdict(turn) for turn in turns],
     }
     return json.dumps(content, indent=2) + "\n"
 
 
-def _web_page(settings: Settings, looks: Sequence[Attachment], turns: Sequence[Turn]) -> str:
+def _web_page(settings: Settings, attachments: Sequence[Attachment], turns: Sequence[Turn]) -> str:
     """Render the HTML page; text is escaped, so no answer can run scripts or load URLs."""
     return render_page(
         "smolvideo.conversation",
         "transcript.html",
         model=settings.model,
-        looks=[{"caption": _facts(look), "figures": _figures(look)} for look in looks],
+        attachments=[
+            {"caption": _facts(attachment), "figures": _figures(attachment)}
+            for attachment in attachments
+        ],
         turns=[
             {
                 "question": display_name(turn.question, 10_000),
-                "parts": _linked(turn.text, looks) if turn.text else [],
+                "parts": _linked(turn.text, attachments) if turn.text else [],
                 "stopped": turn.outcome == "stopped",
                 "error": turn.error,
                 "notices": turn.notices,
@@ -110,27 +113,27 @@ def _web_page(settings: Settings, looks: Sequence[Attachment], turns: Sequence[T
     )
 
 
-def _figures(look: Attachment) -> list[dict[str, str]]:
+def _figures(attachment: Attachment) -> list[dict[str, str]]:
     return [
         {
-            "id": _frame_name(look, number),
-            "caption": format_timestamp(seconds) if look.is_video else str(number + 1),
-            "base64": _jpeg(Image.fromarray(image), look),
+            "id": _frame_name(attachment, number),
+            "caption": format_timestamp(seconds) if attachment.is_video else str(number + 1),
+            "base64": _jpeg(Image.fromarray(image), attachment),
         }
         for number, (image, seconds) in enumerate(
-            zip(look.batch.images, look.batch.pts_seconds, strict=True)
+            zip(attachment.batch.images, attachment.batch.pts_seconds, strict=True)
         )
     ]
 
 
-def _frame_name(look: Attachment, frame: int) -> str:
+def _frame_name(attachment: Attachment, frame: int) -> str:
     """HTML id of a frame, the target of time links."""
-    return f"f{look.number}-{frame}"
+    return f"f{attachment.number}-{frame}"
 
 
-def _jpeg(picture: Image.Image, look: Attachment) -> str:
-    metadata = look.batch.metadata
-    squeezed = look.batch.geometry in ("official", "direct") and metadata.height > 0
+def _jpeg(picture: Image.Image, attachment: Attachment) -> str:
+    metadata = attachment.batch.metadata
+    squeezed = attachment.batch.geometry in ("official", "direct") and metadata.height > 0
     aspect = metadata.width / metadata.height if squeezed else picture.width / picture.height
     size = max(1, min(1000, round(_SHOWN_HEIGHT * aspect))), _SHOWN_HEIGHT
     encoded = io.BytesIO()
@@ -138,17 +141,19 @@ def _jpeg(picture: Image.Image, look: Attachment) -> str:
     return base64.b64encode(encoded.getvalue()).decode("ascii")
 
 
-def _linked(text: str, looks: Sequence[Attachment]) -> list[dict[str, str | None]]:
+def _linked(text: str, attachments: Sequence[Attachment]) -> list[dict[str, str | None]]:
     """Split ``text`` into parts; a timestamp links to the nearest ``frame`` of the last video."""
-    look = next((look for look in reversed(looks) if look.is_video), None)
-    if look is None:
+    attachment = next(
+        (attachment for attachment in reversed(attachments) if attachment.is_video), None
+    )
+    if attachment is None:
         return [{"text": text, "frame": None}]
     done = 0
     parts: list[dict[str, str | None]] = []
-    for moment in find_timestamps(text, look.batch.metadata.duration_seconds):
-        frame = nearest_frame(look.batch.pts_seconds, moment.seconds)
+    for moment in find_timestamps(text, attachment.batch.metadata.duration_seconds):
+        frame = nearest_frame(attachment.batch.pts_seconds, moment.seconds)
         parts.append({"text": text[done : moment.start], "frame": None})
         clock = text[moment.start : moment.end]
-        parts.append({"text": clock, "frame": _frame_name(look, frame)})
+        parts.append({"text": clock, "frame": _frame_name(attachment, frame)})
         done = moment.end
     return [*parts, {"text": text[done:], "frame": None}]

@@ -132,93 +132,99 @@ def restore_attachments(
     """
     checkpoint = conversation.open_checkpoint(on_progress=on_progress)
     sentences = []
-    for kept_look in kept.looks:
-        name = display_name(kept_look.source.name, 60)
-        batch = _kept_batch(kept_look, folder, checkpoint)
+    for saved in kept.attachments:
+        name = display_name(saved.source.name, 60)
+        batch = _kept_batch(saved, folder, checkpoint)
         decoded = batch is None
         if batch is None:
             try:
-                batch = _decoded_again(conversation, kept_look, checkpoint, on_progress)
+                batch = _decoded_again(conversation, saved, checkpoint, on_progress)
             except (SourceError, ReaderError) as error:
                 sentences.append(f"`{name}` cannot be looked at any longer: {error}")
                 continue
-            if _has_changed(kept_look) or _has_other_pixels(kept_look, batch):
+            if _has_changed(saved) or _has_other_pixels(saved, batch):
                 sentences.append(f"`{name}` has changed since: it was looked at again")
-        elif _has_changed(kept_look):
+        elif _has_changed(saved):
             sentences.append(f"`{name}` has changed since: its frames are those of before")
-        look = Attachment(
-            kept_look.number,
-            kept_look.source,
+        attachment = Attachment(
+            saved.number,
+            saved.source,
             batch,
-            kept_look.sampling,
-            turn=kept_look.turn,
-            window=kept_look.window,
-            subtitles=kept_look.subtitles,
+            saved.sampling,
+            turn=saved.turn,
+            window=saved.window,
+            subtitles=saved.subtitles,
         )
-        conversation.attachments.append(look)
+        conversation.attachments.append(attachment)
         if decoded and conversation.store is not None:
-            conversation.store.save_attachment(look)
+            conversation.store.save_attachment(attachment)
     conversation.note(sentences)
     return sentences
 
 
-def _kept_batch(look: SavedAttachment, folder: Path, checkpoint: Checkpoint) -> FrameBatch | None:
+def _kept_batch(
+    attachment: SavedAttachment, folder: Path, checkpoint: Checkpoint
+) -> FrameBatch | None:
     side = checkpoint.image_size
-    if look.geometry is not None and look.shape[1:3] != (side, side):
+    if attachment.geometry is not None and attachment.shape[1:3] != (side, side):
         return None  # the checkpoint of this name has another image size now
-    images = read_frames(folder, look.number, look.shape, look.sha256)
+    images = read_frames(folder, attachment.number, attachment.shape, attachment.sha256)
     if images is None:
         return None
-    state = () if look.size is None or look.mtime_ns is None else (look.size, look.mtime_ns)
+    state = (
+        ()
+        if attachment.size is None or attachment.mtime_ns is None
+        else (attachment.size, attachment.mtime_ns)
+    )
     return FrameBatch(
         images,
-        look.pts_seconds,
-        look.metadata,
-        look.geometry,
-        num_requested=len(look.pts_seconds),
+        attachment.pts_seconds,
+        attachment.metadata,
+        attachment.geometry,
+        num_requested=len(attachment.pts_seconds),
         state=state,
     )
 
 
 def _decoded_again(
     conversation: Conversation,
-    look: SavedAttachment,
+    attachment: SavedAttachment,
     checkpoint: Checkpoint,
     on_progress: OnProgress,
 ) -> FrameBatch:
-    path = existing_path(look.source.path)
+    path = existing_path(attachment.source.path)
     if not path.exists():
         raise SourceError("it is no longer where it was")
     settings = conversation.settings
     geometry, fit = None, None
-    if look.metadata.kind != "image":
+    if attachment.metadata.kind != "image":
         geometry, fit = frame_transform(checkpoint, settings.prompt_options)
-    elif look.geometry is not None:
+    elif attachment.geometry is not None:
         geometry, fit = image_transform(checkpoint, settings.prompt_options)
     return load_frames(
-        replace(look.source, path=path),
-        look.sampling,
+        replace(attachment.source, path=path),
+        attachment.sampling,
         reader=settings.reader,
         fit=fit,
         geometry=geometry,
-        times=look.pts_seconds,
+        times=attachment.pts_seconds,
         on_progress=on_progress,
     )
 
 
-def _has_other_pixels(look: SavedAttachment, batch: FrameBatch) -> bool:
+def _has_other_pixels(attachment: SavedAttachment, batch: FrameBatch) -> bool:
     """Whether the decoded pixels differ from the saved ones at the same shape."""
-    return batch.images.shape == look.shape and pixel_hash(batch.images) != look.sha256
+    return batch.images.shape == attachment.shape and pixel_hash(batch.images) != attachment.sha256
 
 
-def _has_changed(look: SavedAttachment) -> bool:
+def _has_changed(attachment: SavedAttachment) -> bool:
     try:
-        state = existing_path(look.source.path).stat()
+        state = existing_path(attachment.source.path).stat()
     except OSError:
         return False
-    return look.size is not None and (state.st_size, state.st_mtime_ns) != (
-        look.size,
-        look.mtime_ns,
+    return attachment.size is not None and (state.st_size, state.st_mtime_ns) != (
+        attachment.size,
+        attachment.mtime_ns,
     )
 
 
@@ -256,7 +262,9 @@ def open_startup(
     seen = len(talk.attachments)
     not_seen = attach_sources(talk, start.sources, download=start.download, on_progress=on_progress)
     if start.subtitles is not None and len(talk.attachments) > seen:
-        look = talk.attachments[seen]
-        text, heard = subtitles_for_attachment(look, start.subtitles, reader=talk.settings.reader)
-        talk.set_subtitles(look, text, notices=heard)
+        attachment = talk.attachments[seen]
+        text, heard = subtitles_for_attachment(
+            attachment, start.subtitles, reader=talk.settings.reader
+        )
+        talk.set_subtitles(attachment, text, notices=heard)
     return notes, not_seen

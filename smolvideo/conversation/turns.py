@@ -152,35 +152,35 @@ class Turn:
         return self.outcome != "failed" and bool(self.text.strip())
 
 
-def attachment_label(look: Attachment, looks: Sequence[Attachment]) -> str:
+def attachment_label(attachment: Attachment, attachments: Sequence[Attachment]) -> str:
     r"""Return the label before an attachment's frames: ``Video 2:\n``, or nothing for a single one.
 
     An attachment that was the only one when it was first asked about stays without a label: adding
     one would invalidate the KV cache of everything after it.
     """
-    earlier = [other for other in looks if other.number < look.number]
-    together = [other for other in looks if other.turn == look.turn]
+    earlier = [other for other in attachments if other.number < attachment.number]
+    together = [other for other in attachments if other.turn == attachment.turn]
     if not earlier and len(together) == 1:
         return ""
     window = ""
-    if look.window is not None:
-        start, end = look.window
+    if attachment.window is not None:
+        start, end = attachment.window
         window = f" from {format_timestamp(start)} to {format_timestamp(end)}"
-    return f"{attachment_name(look, looks)}{window}:\n"
+    return f"{attachment_name(attachment, attachments)}{window}:\n"
 
 
-def attachment_name(look: Attachment, looks: Sequence[Attachment]) -> str:
+def attachment_name(attachment: Attachment, attachments: Sequence[Attachment]) -> str:
     """Return ``Video 1`` or ``Image 2``; attachments of the same source share one name."""
-    noun = _noun(look)
+    noun = _noun(attachment)
     sources: list[VideoSource] = []
-    for other in looks:
+    for other in attachments:
         if _noun(other) == noun and other.source not in sources:
             sources.append(other.source)
-    return f"{noun} {sources.index(look.source) + 1}"
+    return f"{noun} {sources.index(attachment.source) + 1}"
 
 
-def _noun(look: Attachment) -> str:
-    return "Image" if look.batch.metadata.kind == "image" else "Video"
+def _noun(attachment: Attachment) -> str:
+    return "Image" if attachment.batch.metadata.kind == "image" else "Video"
 
 
 class RunningTurn:

@@ -134,7 +134,7 @@ class ChatApp(App[str]):
         # Without colour no colour sequence may be sent, not even for shades of grey.
         super().__init__(ansi_color=True if no_colour else None)
         self.conversation = start.conversation
-        self.look: Attachment | None = None
+        self.attachment: Attachment | None = None
         self.asking = ChatController(self, start)
         self._begins = begin
         self._frames: dict[int, int] = {}
@@ -179,25 +179,27 @@ class ChatApp(App[str]):
     @property
     def frame(self) -> int:
         """The frame under the cursor."""
-        return self._frames.get(self.look.number, 0) if self.look is not None else 0
+        return self._frames.get(self.attachment.number, 0) if self.attachment is not None else 0
 
     @property
     def seconds(self) -> float:
         """The time under the cursor."""
-        return self.look.batch.pts_seconds[self.frame] if self.look is not None else 0.0
+        return self.attachment.batch.pts_seconds[self.frame] if self.attachment is not None else 0.0
 
     @property
     def duration_seconds(self) -> float:
         """Duration of the longest video: the range of timestamps in answers."""
-        looks = self.conversation.attachments
-        return max((look.batch.metadata.duration_seconds for look in looks), default=0.0)
+        attachments = self.conversation.attachments
+        return max(
+            (attachment.batch.metadata.duration_seconds for attachment in attachments), default=0.0
+        )
 
-    def show_look(self, look: Attachment | None) -> None:
-        """Show ``look`` in the filmstrip and the frame view, at its last cursor position."""
-        self.look = look
-        if look is not None:
-            frame = self._frames.setdefault(look.number, 0)
-            self._frames[look.number] = min(frame, len(look.batch) - 1)
+    def show_attachment(self, attachment: Attachment | None) -> None:
+        """Show ``attachment`` in the filmstrip and the frame view, at its last cursor position."""
+        self.attachment = attachment
+        if attachment is not None:
+            frame = self._frames.setdefault(attachment.number, 0)
+            self._frames[attachment.number] = min(frame, len(attachment.batch) - 1)
         self._show_frame()
         self.refresh_status()
 
@@ -221,32 +223,34 @@ class ChatApp(App[str]):
 
     def go_to(self, seconds: float) -> None:
         """Move the cursor to the frame nearest to a time, in an attachment that contains it."""
-        look = self._look_at(seconds)
-        if look is not None:
-            self._frames[look.number] = nearest_frame(look.batch.pts_seconds, seconds)
-            self.show_look(look)
+        attachment = self._look_at(seconds)
+        if attachment is not None:
+            self._frames[attachment.number] = nearest_frame(attachment.batch.pts_seconds, seconds)
+            self.show_attachment(attachment)
 
     def _look_at(self, seconds: float) -> Attachment | None:
         """Return the shown attachment if it contains the time, otherwise the last one that does."""
 
-        def has(look: Attachment) -> bool:
-            start, end = look.window or (0.0, look.batch.metadata.duration_seconds + 1)
-            return look.is_video and start <= seconds <= end
+        def has(attachment: Attachment) -> bool:
+            start, end = attachment.window or (0.0, attachment.batch.metadata.duration_seconds + 1)
+            return attachment.is_video and start <= seconds <= end
 
-        looks = [look for look in self.conversation.attachments if has(look)]
-        if self.look is not None and has(self.look):
-            return self.look
-        return looks[-1] if looks else None
+        attachments = [
+            attachment for attachment in self.conversation.attachments if has(attachment)
+        ]
+        if self.attachment is not None and has(self.attachment):
+            return self.attachment
+        return attachments[-1] if attachments else None
 
     def _show_frame(self) -> None:
         checkpoint = self.conversation.checkpoint
         layout = checkpoint.layout if checkpoint is not None else None
-        self.frame_view.show(self.look, self.frame, layout)
-        self.filmstrip.show(self.conversation.attachments, self.look, self.frame, layout)
+        self.frame_view.show(self.attachment, self.frame, layout)
+        self.filmstrip.show(self.conversation.attachments, self.attachment, self.frame, layout)
 
     def on_filmstrip_moved(self, event: Filmstrip.Moved) -> None:
-        if self.look is not None:
-            self._frames[self.look.number] = event.frame
+        if self.attachment is not None:
+            self._frames[self.attachment.number] = event.frame
             self._show_frame()
 
     def on_input_line_step(self, event: InputLine.Step) -> None:
@@ -319,11 +323,11 @@ class ChatApp(App[str]):
             self.go_to(moments[place].seconds)
 
     def action_look(self, by: int) -> None:
-        looks = self.conversation.attachments
-        if self.look is not None and len(looks) > 1:
-            numbers = [look.number for look in looks]
-            place = numbers.index(self.look.number) + by
-            self.show_look(looks[place % len(looks)])
+        attachments = self.conversation.attachments
+        if self.attachment is not None and len(attachments) > 1:
+            numbers = [attachment.number for attachment in attachments]
+            place = numbers.index(self.attachment.number) + by
+            self.show_attachment(attachments[place % len(attachments)])
 
     def action_scroll(self, by: int) -> None:
         """PgUp and PgDn: scroll the open dialog, otherwise the transcript."""
@@ -340,7 +344,11 @@ class ChatApp(App[str]):
 
     def action_zoom_mark(self) -> None:
         """z on the filmstrip: the first press marks the start of a window, the second zooms in."""
-        if self.focused is not self.filmstrip or self.look is None or not self.look.is_video:
+        if (
+            self.focused is not self.filmstrip
+            or self.attachment is None
+            or not self.attachment.is_video
+        ):
             return
         if self._marked is None:
             self._marked = self.seconds

@@ -23,7 +23,7 @@ class ChatScreen(Protocol):
     transcript: TranscriptView
     prompt: InputLine
     stage_line: StageLine
-    look: Attachment | None
+    attachment: Attachment | None
 
     @property
     def seconds(self) -> float:
@@ -35,7 +35,7 @@ class ChatScreen(Protocol):
         """Duration of the longest video: the range of times in answers."""
         ...
 
-    def show_look(self, look: Attachment | None) -> None: ...
+    def show_attachment(self, attachment: Attachment | None) -> None: ...
     def refresh_status(self) -> None: ...
     def toggle_theme(self) -> None: ...
     def action_help(self) -> None: ...
@@ -174,13 +174,13 @@ class ChatController:
                 self._carry_out(call)
 
     def _carry_out(self, call: ParsedCommand) -> None:
-        look = self._screen.look
+        attachment = self._screen.attachment
 
         def run(on_progress: OnProgress) -> str:
             return execute(
                 call,
                 self._talk,
-                look=look,
+                attachment=attachment,
                 download=self._start.download,
                 on_progress=on_progress,
             )
@@ -190,7 +190,7 @@ class ChatController:
                 self._screen.transcript.say_error(error, about=call.command.with_slash)
             elif said is not None:
                 self._screen.transcript.add_notice(said)
-                self._show_new_look(call.command.name)
+                self._show_new_attachment(call.command.name)
                 if question := trailing_question(call):
                     self.ask(question)
                 elif call.command.name in ("frames", "zoom", "add", "model"):
@@ -199,16 +199,20 @@ class ChatController:
 
         self._add(call.command.name, run, done, at_once=True)
 
-    def _show_new_look(self, command: str) -> None:
-        looks = self._talk.attachments
-        if not looks:
+    def _show_new_attachment(self, command: str) -> None:
+        attachments = self._talk.attachments
+        if not attachments:
             return
         if command in ("zoom", "add"):
-            self._screen.show_look(looks[-1])
+            self._screen.show_attachment(attachments[-1])
         else:
-            shown = self._screen.look
-            same = [look for look in looks if shown and look.number == shown.number]
-            self._screen.show_look(same[0] if same else looks[-1])
+            shown = self._screen.attachment
+            same = [
+                attachment
+                for attachment in attachments
+                if shown and attachment.number == shown.number
+            ]
+            self._screen.show_attachment(same[0] if same else attachments[-1])
 
     def _on_opened(
         self, result: tuple[list[str], list[FailedSource]] | None, error: SmolVideoError | None
@@ -221,9 +225,9 @@ class ChatController:
             talk.add_notice(note)
         for one in not_seen:
             talk.say_error(one.error)
-        looks = self._talk.attachments
-        self._screen.show_look(looks[0] if looks else None)
-        if looks:
+        attachments = self._talk.attachments
+        self._screen.show_attachment(attachments[0] if attachments else None)
+        if attachments:
             self._read_ahead()
         elif not_seen or error is not None:
             talk.add_notice("Nothing to look at yet: /add FILE")
@@ -254,14 +258,16 @@ class ChatController:
         )
 
     def _open(self) -> None:
-        look = self._screen.look
-        if look is None:
+        attachment = self._screen.attachment
+        if attachment is None:
             self._screen.transcript.add_notice("there is nothing to open yet")
             return
-        playing = player_command(look.source.path, self._screen.seconds if look.is_video else 0.0)
+        playing = player_command(
+            attachment.source.path, self._screen.seconds if attachment.is_video else 0.0
+        )
 
         said = f"opened in {playing.player}"
-        if not playing.seeks and look.is_video:
+        if not playing.seeks and attachment.is_video:
             said += ", from the beginning: only mpv, VLC and some others can begin at a time"
 
         def run() -> None:

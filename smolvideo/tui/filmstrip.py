@@ -122,8 +122,8 @@ class Filmstrip(Vertical, can_focus=True):
         self.picture = picture_view(kind, centred=False, id="thumbs")
         self.frame = 0
         self._dims = kind not in ("shades", "none")
-        self._looks: Sequence[Attachment] = ()
-        self._look: Attachment | None = None
+        self._attachments: Sequence[Attachment] = ()
+        self._attachment: Attachment | None = None
         self._layout: PromptFormat | None = None
         self._slots = StripSlots(1, 1, (0,))
         self._small: dict[tuple[int, int, tuple[int, int]], Image.Image] = {}
@@ -138,35 +138,40 @@ class Filmstrip(Vertical, can_focus=True):
 
     def show(
         self,
-        looks: Sequence[Attachment],
-        look: Attachment | None,
+        attachments: Sequence[Attachment],
+        attachment: Attachment | None,
         frame: int,
         layout: PromptFormat | None,
     ) -> None:
-        """Show ``look``, one of ``looks``, with the cursor on ``frame``."""
-        self._looks, self._look, self.frame, self._layout = looks, look, frame, layout
+        """Show ``attachment``, one of ``attachments``, with the cursor on ``frame``."""
+        self._attachments, self._attachment, self.frame, self._layout = (
+            attachments,
+            attachment,
+            frame,
+            layout,
+        )
         self._draw()
 
     def action_step(self, by: int) -> None:
-        if self._look is not None:
+        if self._attachment is not None:
             self._move(self.frame + by)
 
     def action_go(self, frame: int) -> None:
-        if self._look is not None:
-            self._move(frame % len(self._look.batch))
+        if self._attachment is not None:
+            self._move(frame % len(self._attachment.batch))
 
     def on_resize(self, _: events.Resize) -> None:
         self.call_after_refresh(self._draw)
 
     def on_click(self, event: events.Click) -> None:
-        if self._look is None:
+        if self._attachment is None:
             return
         widget = event.widget
         if widget is not None and widget.id == "line":
             self._move(nearest(self._line_columns, event.x - self._line_left))
         elif widget is not None and widget.id in ("thumbs", "times"):
             slot = self._slots.at_column(event.x)
-            self._move(self._slots.frame_of(slot, len(self._look.batch)))
+            self._move(self._slots.frame_of(slot, len(self._attachment.batch)))
 
     def on_mouse_scroll_down(self, _: events.MouseScrollDown) -> None:
         self.action_step(1)
@@ -175,7 +180,7 @@ class Filmstrip(Vertical, can_focus=True):
         self.action_step(-1)
 
     def _move(self, frame: int) -> None:
-        if self._look is not None and 0 <= frame < len(self._look.batch):
+        if self._attachment is not None and 0 <= frame < len(self._attachment.batch):
             self.frame = frame  # set at once: key repeat is faster than messages
             self.post_message(self.Moved(frame))
 
@@ -183,70 +188,70 @@ class Filmstrip(Vertical, can_focus=True):
         title, times, line = (
             self.query_one(name, Static) for name in ("#title", "#times", "#line")
         )
-        look, width = self._look, self.picture.size.width
-        if look is None or not width:
+        attachment, width = self._attachment, self.picture.size.width
+        if attachment is None or not width:
             self.picture.show(None, 0, 0)
             for part in (title, times, line):
                 part.update("")
             return
-        title.update(self._title(look, title.size.width))
+        title.update(self._title(attachment, title.size.width))
         rows = self.picture.size.height
         if rows:
-            aspect = shown_aspect(look.batch, self._layout)
-            self._slots = plan_slots(len(look.batch), aspect, width=width, rows=rows)
-            self.picture.show(self._composed(look, width, rows), width, rows)
-        times.update(self._times(look, width))
-        line.update(self._line(look, width))
+            aspect = shown_aspect(attachment.batch, self._layout)
+            self._slots = plan_slots(len(attachment.batch), aspect, width=width, rows=rows)
+            self.picture.show(self._composed(attachment, width, rows), width, rows)
+        times.update(self._times(attachment, width))
+        line.update(self._line(attachment, width))
 
-    def _composed(self, look: Attachment, width: int, rows: int) -> Image.Image:
+    def _composed(self, attachment: Attachment, width: int, rows: int) -> Image.Image:
         """Render all slots into one image on the background colour."""
         base = self.background_colors[1]
         strip = Image.new("RGB", self.picture.pixels(width, rows), (base.r, base.g, base.b))
-        current = self._slots.of_frame(self.frame, len(look.batch))
+        current = self._slots.of_frame(self.frame, len(attachment.batch))
         size = self.picture.pixels(self._slots.columns, rows)
         for slot, start in enumerate(self._slots.starts):
-            frame = self._frame_in(slot, look)
-            small = self._thumbnail(look, frame, size)
-            if self._dims and slot != current and len(look.batch) > 1:
+            frame = self._frame_in(slot, attachment)
+            small = self._thumbnail(attachment, frame, size)
+            if self._dims and slot != current and len(attachment.batch) > 1:
                 small = _dimmed(small, (base.r, base.g, base.b))
             strip.paste(small, self.picture.pixels(start, 0))
         return strip
 
-    def _thumbnail(self, look: Attachment, frame: int, size: tuple[int, int]) -> Image.Image:
+    def _thumbnail(self, attachment: Attachment, frame: int, size: tuple[int, int]) -> Image.Image:
         """Scale a frame; cached, as the cursor moves at key-repeat rate."""
-        key = (id(look.batch), frame, size)
+        key = (id(attachment.batch), frame, size)
         if key not in self._small:
             if len(self._small) >= _MAX_KEPT:
                 self._small.clear()
-            picture = Image.fromarray(look.batch.images[frame])
+            picture = Image.fromarray(attachment.batch.images[frame])
             self._small[key] = picture.resize(size, Image.Resampling.BOX)
         return self._small[key]
 
-    def _frame_in(self, slot: int, look: Attachment) -> int:
-        frames = len(look.batch)
+    def _frame_in(self, slot: int, attachment: Attachment) -> int:
+        frames = len(attachment.batch)
         if slot == self._slots.of_frame(self.frame, frames):
             return self.frame
         return self._slots.frame_of(slot, frames)
 
-    def _title(self, look: Attachment, width: int) -> Text:
-        metadata = look.batch.metadata
-        facts = [format_clock(metadata.duration_seconds)] if look.is_video else []
+    def _title(self, attachment: Attachment, width: int) -> Text:
+        metadata = attachment.batch.metadata
+        facts = [format_clock(metadata.duration_seconds)] if attachment.is_video else []
         facts.append(f"{metadata.width}×{metadata.height}")  # noqa: RUF001
         if metadata.kind != "image":
-            facts.append(format_count(len(look.batch), "frame"))
-        if look.subtitles:
+            facts.append(format_count(len(attachment.batch), "frame"))
+        if attachment.subtitles:
             facts.append("subtitles")
         place = ""
-        if len(self._looks) > 1:
-            number = [one.number for one in self._looks].index(look.number) + 1
-            place = f"◂ {number} of {len(self._looks)} ▸"
+        if len(self._attachments) > 1:
+            number = [one.number for one in self._attachments].index(attachment.number) + 1
+            place = f"◂ {number} of {len(self._attachments)} ▸"
         zoomed = ""
-        if look.window is not None:
-            start, end = (format_clock(seconds) for seconds in look.window)
+        if attachment.window is not None:
+            start, end = (format_clock(seconds) for seconds in attachment.window)
             zoomed = f"zoomed to {start} – {end}"  # noqa: RUF001
         rest = " · ".join(filter(None, [zoomed, *facts]))
         room = max(8, width - len(rest) - len(place) - 6)
-        text = Text(display_name(metadata.name or look.source.name, max_length=room), "bold")
+        text = Text(display_name(metadata.name or attachment.source.name, max_length=room), "bold")
         text.append(f"  {rest}", "not bold dim")
         if place:
             text.append("  ")
@@ -254,13 +259,13 @@ class Filmstrip(Vertical, can_focus=True):
         text.truncate(width)
         return text
 
-    def _times(self, look: Attachment, width: int) -> Text:
-        words = captions(look.batch)
-        current = self._slots.of_frame(self.frame, len(look.batch))
+    def _times(self, attachment: Attachment, width: int) -> Text:
+        words = captions(attachment.batch)
+        current = self._slots.of_frame(self.frame, len(attachment.batch))
         ends = [*self._slots.starts[1:], width]
         text = Text(no_wrap=True)
         for slot, (start, end) in enumerate(zip(self._slots.starts, ends, strict=True)):
-            word = words[self._frame_in(slot, look)]
+            word = words[self._frame_in(slot, attachment)]
             here = slot == current
             text.pad_right(start - len(text))
             if len(word) < end - start or here:
@@ -268,14 +273,14 @@ class Filmstrip(Vertical, can_focus=True):
         text.truncate(width)
         return text
 
-    def _line(self, look: Attachment, width: int) -> Text:
+    def _line(self, attachment: Attachment, width: int) -> Text:
         """``0:00 ┴──┴──●──┴──┴ 3:20``: a tick for each frame, at its time."""
-        if not look.is_video or len(look.batch) < 2:
+        if not attachment.is_video or len(attachment.batch) < 2:
             return Text("")
-        start, end = look.window or (0.0, look.batch.metadata.duration_seconds)
+        start, end = attachment.window or (0.0, attachment.batch.metadata.duration_seconds)
         left, right = format_clock(start) + " ", " " + format_clock(end)
         room = max(1, width - len(left) - len(right))
-        columns = columns_of(look.batch.pts_seconds, start, end, room)
+        columns = columns_of(attachment.batch.pts_seconds, start, end, room)
         self._line_columns, self._line_left = columns, len(left)
         marks = ["─"] * room
         for column in columns:
@@ -302,7 +307,7 @@ class FrameView(Vertical):
     def __init__(self, kind: PictureKind) -> None:
         super().__init__(id="frame")
         self.picture = picture_view(kind, id="picture")
-        self._look: Attachment | None = None
+        self._attachment: Attachment | None = None
         self._frame = 0
         self._layout: PromptFormat | None = None
 
@@ -310,34 +315,34 @@ class FrameView(Vertical):
         yield self.picture
         yield Static(id="caption")
 
-    def show(self, look: Attachment | None, frame: int, layout: PromptFormat | None) -> None:
-        """Show one frame of ``look``, transformed for a checkpoint with this ``layout``."""
-        self._look, self._frame, self._layout = look, frame, layout
+    def show(self, attachment: Attachment | None, frame: int, layout: PromptFormat | None) -> None:
+        """Show one frame of ``attachment``, transformed for a checkpoint with this ``layout``."""
+        self._attachment, self._frame, self._layout = attachment, frame, layout
         self._draw()
 
     def on_resize(self, _: events.Resize) -> None:
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        look = self._look
+        attachment = self._attachment
         caption = self.query_one("#caption", Static)
         width, rows = self.picture.size
-        if look is None or not width or not rows:
+        if attachment is None or not width or not rows:
             self.picture.show(None, 0, 0)
             caption.update("")
             return
-        columns, height = fit(shown_aspect(look.batch, self._layout), width, rows)
-        image = Image.fromarray(look.batch.images[self._frame])
+        columns, height = fit(shown_aspect(attachment.batch, self._layout), width, rows)
+        image = Image.fromarray(attachment.batch.images[self._frame])
         self.picture.show(image, columns, height)
-        caption.update(_caption(look, self._frame))
+        caption.update(_caption(attachment, self._frame))
 
 
-def _caption(look: Attachment, frame: int) -> Text:
-    count = len(look.batch)
-    if look.is_video:
-        at = format_clock(look.batch.pts_seconds[frame], tenths=True)
+def _caption(attachment: Attachment, frame: int) -> Text:
+    count = len(attachment.batch)
+    if attachment.is_video:
+        at = format_clock(attachment.batch.pts_seconds[frame], tenths=True)
     else:
-        at = captions(look.batch)[frame]
+        at = captions(attachment.batch)[frame]
     text = Text(at, "bold")
     if count > 1:
         text.append(f"  frame {frame + 1} of {count}", "not bold dim")

@@ -380,7 +380,7 @@ def test_trimmed_prompt_fits_and_keeps_the_latest_turns(
     shown = [
         item for message in told.messages for item in message.content if not isinstance(item, str)
     ]
-    assert len(shown) == len(looks) - told.first_look
+    assert len(shown) == len(looks) - told.first_attachment
     whole = build_messages(looks, turns, WHAT)
     if count_tokens(whole, checkpoint, options) + max_new_tokens <= checkpoint.context_tokens:
         assert told.messages == whole
@@ -409,7 +409,7 @@ def test_oldest_frames_are_dropped_for_new_ones(look: Attachment) -> None:
     for start in range(5):
         talk.zoom(talk.attachments[0], start, start + 2)
         talking.ask(talk, WHERE_TO)
-    assert talk.context.first_look > 0
+    assert talk.context.first_attachment > 0
     said = [notice for turn in talk.turns for notice in turn.notices]
     assert "the frames of `triangle_down.mp4` no longer fit the context" in said
 

@@ -97,7 +97,7 @@ def held() -> Conversation:
 
 
 async def begin(app: ChatApp, pilot: Pilot[str]) -> None:
-    app.show_look(app.conversation.attachments[0])
+    app.show_attachment(app.conversation.attachments[0])
     await pilot.pause(0.3)
 
 
@@ -136,7 +136,7 @@ async def answering(app: ChatApp, pilot: Pilot[str]) -> None:
 
 async def zoomed(app: ChatApp, pilot: Pilot[str]) -> None:
     app.conversation.attachments.append(drawn_look(2, window=(4.0, 6.0)))
-    app.show_look(app.conversation.attachments[1])
+    app.show_attachment(app.conversation.attachments[1])
     app.transcript.add_notice("zoomed to 00:04 to 00:06: 50 frames")
     app.go_to(5.0)
 

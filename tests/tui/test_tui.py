@@ -122,15 +122,15 @@ def test_every_command_acts(size: tuple[int, int], tmp_path: Path) -> None:
         assert len(talk.attachments[0].batch) == 8
         await enter(pilot, f"/zoom 0:01 0:02 {WHAT}")
         assert len(talk.attachments) == len(talk.turns) + 1 == 2
-        assert app.look is talk.attachments[1]
+        assert app.attachment is talk.attachments[1]
         assert "zoomed to 0:01" in text_of(app)
         await enter(pilot, f"/add {CIRCLE}")
-        assert app.look is talk.attachments[2]
+        assert app.attachment is talk.attachments[2]
         assert "3 of 3" in text_of(app)
         await pilot.press("ctrl+p", "ctrl+p")
-        assert app.look is talk.attachments[0]
+        assert app.attachment is talk.attachments[0]
         await pilot.press("ctrl+n")
-        assert app.look is talk.attachments[1]
+        assert app.attachment is talk.attachments[1]
         await pilot.press("ctrl+p")
         await enter(pilot, "/subtitles auto")
         assert talk.attachments[0].subtitles
