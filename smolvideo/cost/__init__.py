@@ -1,10 +1,12 @@
 """Cost of an answer before the work: seconds and memory, from operations and measured rates.
 
 operations.py   operations and bytes of each stage, from a network's hyperparameters
-rates.py        what this machine does per second, measured once and kept
+rates.py        what this machine does per second, and what past answers took, as it is kept
+measure.py      measures the rates
 predict.py      all of them together, corrected by what past answers took
 """
 
+from smolvideo.cost.measure import measure_rates, rates_for
 from smolvideo.cost.operations import NumberFormat
 from smolvideo.cost.predict import (
     ModelCost,
@@ -14,9 +16,9 @@ from smolvideo.cost.predict import (
     predict,
     predict_first_token,
     predict_uncorrected,
-    remember,
+    uses_kernels,
 )
-from smolvideo.cost.rates import RateRequest, Rates, kept_rates, measure_rates, rates_for
+from smolvideo.cost.rates import RateRequest, Rates, kept_rates, remember
 
 __all__ = [
     "ModelCost",
@@ -33,4 +35,5 @@ __all__ = [
     "predict_uncorrected",
     "rates_for",
     "remember",
+    "uses_kernels",
 ]

@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smolvideo.cost.measure import rates_for
 from smolvideo.cost.operations import NumberFormat, weight_bytes
 from smolvideo.cost.predict import predict_first_token
-from smolvideo.cost.rates import RateRequest, kept_rates, rates_for
+from smolvideo.cost.rates import RateRequest, kept_rates
 from smolvideo.engines import Engine, FeatureCache
 from smolvideo.engines import load_engine as load_named_engine
 from smolvideo.errors import ModelError, SmolVideoError

@@ -2,24 +2,24 @@
 
     encode      images / threads, rounded up, times operations of an image over a thread's rate
     prefill     operations of the tokens over the rate of all threads
-    generate    bytes of the weights and of the KV cache over the rate of reading, for each token
+    generate    bytes of the weights and of the KV cache over the rate of reading, for each token;
+                where torch computes it, the calls of each layer and of the head, too
     load        bytes of the stored and of the loaded weights over the rate of copying
+    start       CPU time of a process until torch and the kernels are imported, as measured
+    compile     the kernels of a dtype and weight format, unless an answer had them already
     decode, preprocess   those of a few frames of the video itself, where they were measured
 
 Each but the last is multiplied by the median of measured over predicted seconds of the latest
 answers of the same model on this machine, and of 1: one answer on a busy machine shifts it little,
 and none among several others. The cache folder has one JSON line per answer, of the latest only.
 Frames are decoded while weights are loaded, so the first token waits for the longer of the two.
+Kernels are compiled on one core meanwhile: that delays it by the share of the cores which it takes.
 """
 
-import json
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from smolvideo.cost.operations import (
     DTYPE_BYTES,
@@ -33,120 +33,15 @@ from smolvideo.cost.operations import (
     prefill_work,
     weight_bytes,
 )
-from smolvideo.cost.rates import RateRequest, Rates, cost_folder, kept_rates
+from smolvideo.cost.rates import RateRequest, Rates, corrections, has_answered, kept_rates
 from smolvideo.engines.devices import TINY_PARAMETERS
-from smolvideo.errors import SourceError
-from smolvideo.files import make_folders, write_atomic
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import ModelSpec
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-_MAX_ANSWERS = 200
-_LATEST = 9
-_MAX_FILE_BYTES = 1 << 20
-_BOUNDS = (0.1, 10.0)
-"""Ratios beyond are of a machine that did something else."""
-_MIN_SECONDS = 0.05
-"""Shorter stages say little of the rates."""
-
-
-@dataclass(frozen=True)
-class Corrections:
-    """Stage → measured over predicted; 1 where no past answer is known. ``answers`` of them were
-    used."""
-
-    ratios: Mapping[str, float] = field(default_factory=dict)
-    answers: int = 0
-
-    def of(self, stage: str) -> float:
-        """Factor for a predicted value of ``stage``."""
-        return self.ratios.get(stage, 1.0)
-
-
-def corrections(model: str, quantize: str, rates: Rates) -> Corrections:
-    """Return the corrections by the latest answers of ``model`` that ``rates`` predicted."""
-    key = _key(model, quantize, rates)
-    latest = [entry for entry in _entries(_file()) if entry["key"] == key][-_LATEST:]
-    ratios: dict[str, list[float]] = {}
-    for entry in latest:
-        for stage, ratio in entry["ratios"].items():
-            ratios.setdefault(stage, []).append(ratio)
-    return Corrections(
-        {stage: median([1.0, *known]) for stage, known in ratios.items()}, len(latest)
-    )
-
-
-def remember(
-    model: str,
-    quantize: str,
-    rates: Rates,
-    *,
-    predicted: Mapping[str, float],
-    measured: Mapping[str, float],
-) -> None:
-    """Add an answer: uncorrected predictions and measurements of the same stages, in seconds (bytes
-    of ``memory``).
-
-    Stages of a few milliseconds are left out. Where the folder is not writable nothing is kept.
-    """
-    ratios = {
-        stage: min(max(seconds / predicted[stage], _BOUNDS[0]), _BOUNDS[1])
-        for stage, seconds in measured.items()
-        if predicted.get(stage, 0) > 0 and (seconds >= _MIN_SECONDS or stage == "token")
-    }
-    file = _file()
-    if not ratios or file is None:
-        return
-    entries = [*_entries(file), {"key": _key(model, quantize, rates), "ratios": ratios}]
-    lines = "".join(json.dumps(entry) + "\n" for entry in entries[-_MAX_ANSWERS:])
-    with suppress(OSError):
-        make_folders(file.parent)
-        write_atomic(file, lines, sync=False)
-
-
-def _key(model: str, quantize: str, rates: Rates) -> str:
-    return f"{model} {quantize} {rates.identity}"
-
-
-def _file() -> "Path | None":
-    with suppress(SourceError):
-        return cost_folder() / "past.jsonl"
-    return None
-
-
-def _entries(file: "Path | None") -> Iterator[dict[str, Any]]:
-    """Well-formed lines of the file; others are skipped."""
-    if file is None:
-        return
-    try:
-        with file.open("rb") as stream:
-            lines = stream.read(_MAX_FILE_BYTES).decode("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            if _is_well_formed(entry):
-                yield entry
-
-
-def _is_well_formed(entry: object) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
-        return False
-    ratios = entry.get("ratios")
-    return isinstance(ratios, dict) and all(
-        isinstance(ratio, int | float)
-        and not isinstance(ratio, bool)
-        and math.isfinite(ratio)
-        and _BOUNDS[0] <= ratio <= _BOUNDS[1]
-        for ratio in ratios.values()
-    )
-
+ONCE = ("start", "compile", "load")
+"""Stages of the first answer of a process."""
 
 NOTHING_MEASURED: Mapping[str, float] = MappingProxyType({})
 
@@ -158,6 +53,9 @@ _TOKENIZER_BYTES_PER_TOKEN = 1_100
 """Memory of a tokenizer per entry of its vocabulary, as measured with 49,280 of them: 54 MB."""
 _KERNEL_BYTES = 48_000_000
 """Machine code and compiler state of the decode kernel, as measured."""
+_COMPILE_STARTS = 8
+"""Seconds to compile the kernels of a weight format, in those of a start: 20 and 2.5, as measured;
+both are the work of one core, on code rather than on numbers."""
 _FREED_TENSORS = 2
 """Largest tensors that the allocator keeps after they were converted, as measured: prompts use
 that memory again."""
@@ -237,12 +135,14 @@ class Prediction:
         """Seconds from the start to the first token."""
         frames = self.seconds.get("decode", 0.0) + self.seconds.get("preprocess", 0.0)
         before = max(self.seconds.get("load", 0.0), frames)
-        return before + self.seconds["encode"] + self.seconds["prefill"]
+        once = self.seconds.get("start", 0.0) + self.seconds.get("compile", 0.0)
+        return once + before + self.seconds["encode"] + self.seconds["prefill"]
 
     @property
     def without_load(self) -> float:
         """Seconds of the longest answer where the weights are loaded already."""
-        return sum(self.seconds.values()) - self.seconds.get("load", 0.0) + self.generate
+        once = sum(self.seconds.get(stage, 0.0) for stage in ONCE)
+        return sum(self.seconds.values()) - once + self.generate
 
     @property
     def generate(self) -> float:
@@ -265,6 +165,10 @@ def predict(
     raw = predict_uncorrected(model, prompt, rates)
     seconds = {stage: value * ratios.of(stage) for stage, value in raw.seconds.items()}
     seconds.update(measured)
+    if rates.start_seconds:
+        seconds["start"] = rates.start_seconds
+        if uses_kernels(model, rates) and not has_answered(model.quantize, rates):
+            seconds["compile"] = _COMPILE_STARTS * rates.start_seconds / rates.threads
     return Prediction(
         model=model.name,
         prompt=prompt,
@@ -287,6 +191,8 @@ def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> P
     read = prefill_work(network, prompt.tokens, numbers)
     halfway = prompt.tokens + prompt.new_tokens // 2
     memory = memory_parts(model, prompt, rates)
+    in_torch = 0 if uses_kernels(model, rates) else network.text.num_hidden_layers + 1
+    calls = in_torch * rates.layer_seconds
     return Prediction(
         model=model.name,
         prompt=prompt,
@@ -296,11 +202,16 @@ def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> P
             "encode": waves * rates.threads * in_encode,
             "prefill": _seconds(read, rates.prefill_products, rates.prefill_attention, rates),
         },
-        seconds_per_token=decode_bytes(network, halfway, numbers) / rates.read,
+        seconds_per_token=decode_bytes(network, halfway, numbers) / rates.read + calls,
         memory_bytes=sum(memory.values()),
         weight_bytes=weights,
         memory=memory,
     )
+
+
+def uses_kernels(model: ModelCost, rates: Rates) -> bool:
+    """Whether compiled kernels decode tokens of ``model``, rather than torch."""
+    return rates.device == "cpu" and not model.is_tiny and find_spec("numba") is not None
 
 
 def memory_parts(model: ModelCost, prompt: PromptSize, rates: Rates) -> dict[str, int]:
@@ -368,7 +279,10 @@ def predict_first_token(
     )
     if model is None or rates is None:
         return None
-    return predict(model, fitting_prompt(spec, frames, text_tokens=text_tokens), rates)
+    found = predict(model, fitting_prompt(spec, frames, text_tokens=text_tokens), rates)
+    # Kernels are compiled once: a choice of models must not depend on whether they are.
+    lasting = {stage: value for stage, value in found.seconds.items() if stage != "compile"}
+    return replace(found, seconds=lasting)
 
 
 def fitting_prompt(

@@ -17,6 +17,7 @@ from smolvideo.cost import (
     kept_rates,
     predict_uncorrected,
     remember,
+    uses_kernels,
 )
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions, Session
 from smolvideo.errors import RecordError, SmolVideoError
@@ -317,4 +318,11 @@ def remember_cost(engine: Engine, usage: Usage, spec: EngineSpec) -> None:
     if usage.peak_memory_bytes is not None:
         measured["memory"] = usage.peak_memory_bytes
     predicted = {**raw.seconds, "token": raw.seconds_per_token, "memory": raw.memory_bytes}
-    remember(model.name, model.quantize, rates, predicted=predicted, measured=measured)
+    remember(
+        model.name,
+        model.quantize,
+        rates,
+        predicted=predicted,
+        measured=measured,
+        kernels=uses_kernels(model, rates),
+    )

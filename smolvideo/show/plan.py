@@ -5,14 +5,17 @@ from dataclasses import asdict
 from typing import Any
 
 from smolvideo.cost import Prediction, Rates
+from smolvideo.cost.predict import ONCE
 from smolvideo.formatting import format_bytes, format_clock, format_count, format_seconds
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output
 from smolvideo.show.tables import show_key_values, show_table
 
-_STAGES = ("decode", "preprocess", "load", "encode", "prefill")
+_STAGES = ("start", "decode", "preprocess", "load", "compile", "encode", "prefill")
 _STAGE_NOTES = {
+    "start": "Python, torch and the compiled kernels",
+    "compile": "kernels for this dtype, once, while the rest goes on",
     "decode": "frames from the file",
     "preprocess": "frames to the model's square",
     "load": "weights, while frames are decoded",
@@ -73,7 +76,7 @@ def show_batch_costs(screen: Output, plans: Sequence[tuple[str, CostPlan | str]]
 
 def batch_seconds(predictions: Sequence[Prediction]) -> float:
     """Seconds of one answer after the other: weights are loaded once."""
-    loads = [one.seconds["load"] for one in predictions]
+    loads = [sum(one.seconds.get(stage, 0.0) for stage in ONCE) for one in predictions]
     return max(loads, default=0.0) + sum(one.without_load for one in predictions)
 
 

@@ -183,17 +183,82 @@ def test_rates_are_measured_with_given_shapes_and_clock(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("_READ_BYTES", "_COPIED_BYTES"):
-        monkeypatch.setattr(f"smolvideo.cost.rates.{size}", 1 << 20)
+        monkeypatch.setattr(f"smolvideo.cost.measure.{size}", 1 << 20)
     config = network_of(tiny)
     request = RateRequest("cpu", "float32")
+    both = 2 * torch.get_num_threads()  # of two rounds, on all threads
     slow, fast = (
-        measure_rates(request, config=config, clock=StepClock(s), cpu_clock=StepClock(s))
+        measure_rates(request, config=config, clock=StepClock(s), cpu_clock=StepClock(both * s))
         for s in (2.0, 1.0)
     )
     assert (fast.device, fast.dtype, fast.threads) == ("cpu", "float32", torch.get_num_threads())
     for name in ("encode_attention", "prefill_attention", "encode_products", "read", "copy"):
         assert getattr(fast, name) == pytest.approx(2 * getattr(slow, name))
     assert fast.process_bytes > 50_000_000  # torch is loaded
+    assert min(fast.start_seconds, fast.layer_seconds) > 0
+    assert not fast.disturbed
+    busy = measure_rates(request, config=config, clock=StepClock(1.0), cpu_clock=StepClock(0.1))
+    assert busy.disturbed
+
+
+def test_disturbed_rates_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    now = time.time()
+    measured: list[Rates] = []
+    monkeypatch.setattr("smolvideo.cost.measure.measure_rates", lambda _: measured.pop())
+    request, busy = RateRequest(), replace(RATES, disturbed=True, measured_at=now)
+    keep_rates(request, busy)
+    assert rates_for(request) == busy  # just now
+    earlier = replace(busy, measured_at=now - 601)
+    keep_rates(request, earlier)
+    measured.append(replace(busy, read=2 * RATES.read, copy=RATES.copy / 2))
+    again = rates_for(request)
+    assert (again.read, again.copy, again.disturbed) == (2 * RATES.read, RATES.copy, True)
+    keep_rates(request, earlier)
+    quiet = replace(busy, disturbed=False, read=RATES.read / 2)
+    measured.append(quiet)
+    assert rates_for(request) == quiet
+    keep_rates(request, replace(quiet, measured_at=now - 86400))
+    assert rates_for(request).measured_at == now - 86400
+
+
+def test_start_and_compilation_are_stages_of_their_own() -> None:
+    import time
+
+    model, prompt = model_cost("smolvlm2-256m"), PromptSize(10, 800, 5)
+    assert "start" not in predict(model, prompt, RATES).seconds  # not measured
+    rates = replace(RATES, start_seconds=3.0, layer_seconds=0.001)
+    first = predict(model, prompt, rates)
+    assert (first.seconds["start"], first.seconds["compile"]) == (3.0, 12.0)  # one of two cores
+    plain = predict_uncorrected(model, prompt, rates)
+    assert first.first_token == pytest.approx(15 + plain.first_token)
+    assert first.without_load == pytest.approx(plain.without_load)
+    remember("any", "none", rates, predicted={"encode": 1.0}, measured={"encode": 1.0})
+    assert "compile" in predict(model, prompt, rates).seconds
+    remember(
+        "any", "none", rates, predicted={"encode": 1.0}, measured={"encode": 1.0}, kernels=True
+    )
+    assert "compile" not in predict(model, prompt, rates).seconds
+    assert "compile" in predict(replace(model, quantize="int8"), prompt, rates).seconds
+    keep_rates(RateRequest(), replace(rates, measured_at=time.time()))
+    chosen_by = predict_first_token(find_model(model.name), 10, quantize="int8")
+    assert chosen_by is not None
+    assert {*chosen_by.seconds} == {"start", "load", "encode", "prefill"}
+
+
+def test_tokens_of_torch_take_the_calls_of_each_layer(tiny: Checkpoint) -> None:
+    model, rates = ModelCost.of_checkpoint(tiny), replace(RATES, layer_seconds=0.001)
+    plain, called = (
+        predict_uncorrected(model, PromptSize(1, 20, 5), one).seconds_per_token
+        for one in (RATES, rates)
+    )
+    assert called - plain == pytest.approx(0.003)  # two layers and the head
+    for kernels in (model_cost("smolvlm2-256m"),):
+        one, other = (
+            predict_uncorrected(kernels, PromptSize(1, 20, 5), each) for each in (RATES, rates)
+        )
+        assert one.seconds_per_token == other.seconds_per_token
 
 
 def test_rates_are_stored_per_machine_and_expire(monkeypatch: pytest.MonkeyPatch) -> None:

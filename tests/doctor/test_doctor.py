@@ -21,7 +21,7 @@ from support.toy_checkpoint import write_toy_checkpoint
 from yt_dlp.version import __version__ as ytdlp_version
 
 from smolvideo.cli.main import cli
-from smolvideo.cost import choose, rates
+from smolvideo.cost import choose, measure, rates
 from smolvideo.doctor import (
     CHECKS,
     Check,
@@ -75,7 +75,7 @@ def test_speed_check_measures_rates_once_and_stores_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in {"_ROUNDS": 1, "_CACHED_TOKENS": 1024, "_READ_BYTES": 1 << 22}.items():
-        monkeypatch.setattr(rates, name, value)
+        monkeypatch.setattr(measure, name, value)
     found = check("speed")
     assert found.state == "ok"
     assert "GFLOP/s" in found.found
@@ -85,7 +85,7 @@ def test_speed_check_measures_rates_once_and_stores_them(
     assert rates.kept_rates() == kept
     (tmp_path / "file").touch()
     monkeypatch.setenv("SMOLVIDEO_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(rates, "measure_rates", lambda _: kept)
+    monkeypatch.setattr(measure, "measure_rates", lambda _: kept)
     assert check("speed").state == "note"
 
 
