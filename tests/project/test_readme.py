@@ -187,12 +187,13 @@ def exam_table() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["first video", "speed", "quantized"])
+@pytest.mark.parametrize("name", ["first video", "speed", "quantized", "formats"])
 def test_speed_tables_equal_the_bench_results(name: str) -> None:
     tables = {
         "first video": first_video_table,
         "speed": speed_table,
         "quantized": quantized_table,
+        "formats": formats_table,
     }
     check_table(name, tables[name]())
 
@@ -276,4 +277,23 @@ def quantized_table() -> list[str]:
                 f"| {told['tokens_per_second']:.1f} | {told['twenty_questions']:.0f} s "
                 f"| {off} |"
             )
+    return rows
+
+
+def formats_table() -> list[str]:
+    """Tabulate the accuracy of each weight format on trained weights."""
+    file = ROOT / ".github" / "bench" / "weight-formats.json"
+    content = json.loads(file.read_text("utf-8"))
+    assert not content["machine"]["commit"].endswith("-dirty")
+    rows = [
+        "| weights | perplexity | times that of float32 | same most likely token | KL divergence |",
+        "|---|---|---|---|---|",
+    ]
+    formats: dict[str, dict[str, float]] = content["formats"]
+    for name, found in sorted(formats.items(), key=lambda item: item[1]["kl_divergence"]):
+        assert found["ties"] == 0
+        rows.append(
+            f"| {name} | {found['perplexity']:.2f} | {found['ratio']:.3f} | {found['top1']:.1%} "
+            f"| {found['kl_divergence']:.4f} |"
+        )
     return rows

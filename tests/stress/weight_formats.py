@@ -85,7 +85,7 @@ def compare(got: Tensor, exact: Tensor, ties: float, token_ids: Sequence[int]) -
 
 def measure(gguf: Path, text: str, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Measure the formats ``names``, each the mean over the permutations ``seeds``."""
-    found: dict[str, list[Accuracy]] = {name: [] for name in names}
+    found: dict[str, list[Accuracy]] = {name: [] for name in ("float32", *names)}
     exact: Tensor | None = None
     with tempfile.TemporaryDirectory(prefix="smolvideo-trial-") as work:
         folder = make_smollm2(gguf, Path(work) / "smollm2")
@@ -99,7 +99,7 @@ def measure(gguf: Path, text: str, names: Sequence[str], seeds: Sequence[int]) -
                 ids = engine.checkpoint.text_tokenizer.encode(text, add_special_tokens=False).ids
                 got, ties = log_probabilities(engine, ids)
                 exact = got if exact is None else exact
-                found.setdefault(name, []).append(compare(got, exact, ties, ids))
+                found[name].append(compare(got, exact, ties, ids))
                 print(seed, name, found[name][-1], file=sys.stderr, flush=True)  # noqa: T201
     return {
         "weights": gguf.name,
