@@ -18,7 +18,7 @@ from support.clipmaker import write_clip
 from support.hub_server import COMMIT, HubServer, serve_hub
 from support.project import ROOT
 from support.terminals import Terminal
-from support.tinymodels import make_tiny
+from support.tinymodels import make_one_layer, make_tiny
 
 import smolvideo
 from smolvideo.cli.main import cli
@@ -348,8 +348,11 @@ def asked(video: Path) -> list[str | Path]:
 
 @pytest.mark.slow
 def test_terminal_asks_once_and_remembers_the_choice(
-    hub: HubServer, video: Path, tmp_path: Path
+    hub: HubServer, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With the shapes of the published checkpoint, cut to one layer each."""
+    hub.repositories[REPOSITORIES["256m"]] = make_one_layer(tmp_path / "256m", "smolvlm2-256m")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # three tokens are not worth a compilation
     file = tmp_path / "config.toml"
     file.write_text("# mine\n")
     with Terminal(asked(video), SMOLVIDEO_CONFIG=str(file)) as terminal:

@@ -8,11 +8,13 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     Idefics3Config,
@@ -22,7 +24,9 @@ from transformers import (
 )
 
 from smolvideo.frames import Images
-from smolvideo.models import Checkpoint
+from smolvideo.models import Checkpoint, find_model
+from smolvideo.models.network_config import NetworkConfig
+from smolvideo.models.weights import expected_shapes
 from smolvideo.prompt import Prompt
 
 Family = Literal["idefics3", "smolvlm"]
@@ -92,15 +96,42 @@ def make_tiny(
     config = tiny_config(family, tokenizer)
     if tied:
         config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    _write_processor(folder, tokenizer, IMAGE_SIZE)
+    return save_random_weights(folder, config, seed=seed)
+
+
+def make_one_layer(folder: Path, name: str) -> Path:
+    """Write a checkpoint with the registered shapes of a published one, cut to one layer each, and
+    random bfloat16 weights. Of its vocabulary the tokenizer has the bytes; the other rows are 0."""
+    network, tokenizer = find_model(name).network, byte_tokenizer()
+    assert network is not None
+    config = tiny_config("smolvlm", tokenizer) | {"scale_factor": network.scale_factor}
+    config["tie_word_embeddings"] = network.tie_word_embeddings
+    for part, shapes in (("vision_config", network.vision), ("text_config", network.text)):
+        config[part] |= asdict(shapes) | {"num_hidden_layers": 1}
+    _write_processor(folder, tokenizer, network.vision.image_size)
+    write_json(folder / "config.json", config)
+    random, weights = torch.Generator().manual_seed(0), {}
+    for weight_name, shape in expected_shapes(NetworkConfig.from_json(config)).items():
+        weight = torch.ones(shape, dtype=torch.bfloat16)
+        if len(shape) > 1:
+            weight.normal_(0.0, 1.0 / weight[0].numel() ** 0.5, generator=random)
+        if shape[0] == network.text.vocab_size:
+            weight[tokenizer.get_vocab_size() :] = 0.0
+        weights[weight_name] = weight
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def _write_processor(folder: Path, tokenizer: Tokenizer, image_size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     end = tokenizer.token_to_id("<end_of_utterance>")
     write_json(folder / "generation_config.json", {"eos_token_id": end})
     write_json(
         folder / "preprocessor_config.json",
-        {"do_image_splitting": False, "size": {"longest_edge": 4 * IMAGE_SIZE}},
+        {"do_image_splitting": False, "size": {"longest_edge": 4 * image_size}},
     )
-    return save_random_weights(folder, config, seed=seed)
 
 
 def make_cut(
