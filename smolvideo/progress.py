@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["download", "convert", "measure", "load", "decode", "encode", "prefill", "generate"]
+Stage = Literal[
+    "download", "convert", "measure", "compile", "load", "decode", "encode", "prefill", "generate"
+]
 """The stages of one answer, in order.
 
 download  of the source or the checkpoint (unit: bytes)
 convert   of the checkpoint's weights to another dtype (unit: bytes)
 measure   of the machine's rates, for a prediction (no count)
+compile   of kernels for this processor, once, while other stages are at work (no count)
 load      of the checkpoint's weights into memory (no count)
 decode    of video frames (unit: frames)
 encode    of frames to visual tokens by the vision tower (unit: frames)

@@ -17,6 +17,7 @@ from smolvideo.cli.models_list import (
     tokens_per_frame,
 )
 from smolvideo.cli.shell_completion import complete_models
+from smolvideo.engines import compile_kernels
 from smolvideo.errors import EXIT_SOME_FAILED, ModelError, UsageError
 from smolvideo.formatting import format_bytes
 from smolvideo.models import (
@@ -149,8 +150,9 @@ def pull_models(
     """Download models to this machine: each NAME one of the list, or a hub id.
 
     Cached files are not downloaded again, and an interrupted download is resumed. The free disk
-    space is checked first. HF_HOME, HF_ENDPOINT, HF_TOKEN and the proxies of the environment
-    (HTTPS_PROXY, NO_PROXY) are respected.
+    space is checked first. Kernels that answers on this processor need are compiled, once.
+    HF_HOME, HF_ENDPOINT, HF_TOKEN and the proxies of the environment (HTTPS_PROXY, NO_PROXY) are
+    respected.
     """
     _check_pull(names, revision, dtype, replace, offline)
     screen = open_screen()
@@ -175,6 +177,7 @@ def pull_models(
                     with stages.paused():
                         _show_failure(screen, error)
                 else:
+                    _compile(screen, checkpoint, stages)
                     with stages.paused():
                         _show_pulled(screen, checkpoint, dtype, replace, as_json)
     except KeyboardInterrupt:
@@ -200,6 +203,14 @@ def _check_pull(
         raise UsageError(
             "`--replace` is for `--dtype bfloat16`", hint="`--dtype bfloat16 --replace`"
         )
+
+
+def _compile(screen: Output, checkpoint: Checkpoint, stages: StageProgress) -> None:
+    """Compile what answers of ``checkpoint`` need. An error is a notice: the download succeeded."""
+    try:
+        compile_kernels(checkpoint, on_progress=stages.on_progress)
+    except ModelError as error:
+        screen.notice(f"{error}; {error.hint}")
 
 
 def _show_failure(screen: Output, error: ModelError) -> None:

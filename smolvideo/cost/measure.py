@@ -311,7 +311,7 @@ def _process_bytes() -> int:
     """Resident memory of this process, with the modules that an answer needs."""
     import psutil
 
-    from smolvideo.network.threads import has_numba
+    from smolvideo.network.compilation import has_numba
 
     if has_numba():
         import smolvideo.network.kernels.decode  # noqa: F401 -- imported for its size

@@ -270,7 +270,7 @@ def _relative_error(got: "torch.Tensor", expected: "torch.Tensor") -> float:
 
 def _numba_problem() -> Finding | None:
     """Return the finding if no kernels can be compiled: tokens take longer then."""
-    from smolvideo.network.threads import has_numba
+    from smolvideo.network.compilation import has_numba
 
     if has_numba():
         return None

@@ -16,7 +16,7 @@ from smolvideo.engines.base import (
 )
 from smolvideo.engines.devices import QUANTIZATIONS
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.native import NativeEngine, load_native_engine
+from smolvideo.engines.native import NativeEngine, compile_kernels, load_native_engine
 from smolvideo.engines.session import Session, SessionEngine
 from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
 from smolvideo.errors import UsageError
@@ -37,6 +37,7 @@ __all__ = [
     "SessionEngine",
     "StreamingEngine",
     "TransformersEngine",
+    "compile_kernels",
     "format_dtype",
     "load_engine",
 ]

@@ -44,6 +44,8 @@ def generate_batch(
     ``seconds`` of an answer: encoding and prefill of its own prompt, and the time until its last
     token, in full, although the answers share the decode steps.
     """
+    from smolvideo.network.compilation import wait_for_kernels
+
     for prompt in prompts:
         check_context(prompt, checkpoint, generation.max_new_tokens)
     if not prompts:
@@ -74,6 +76,7 @@ def generate_batch(
             del cache
     on_progress(Progress("prefill", len(prompts), len(prompts)))
     assert batch is not None
+    wait_for_kernels(network.decode_kernels, on_progress)
     # decode all answers together
     _decode_loop(network, batch, growing, texts, on_progress)
     for answer in growing:

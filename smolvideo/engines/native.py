@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.base import GenerationOptions, describe_engine
 from smolvideo.engines.devices import (
+    TINY_PARAMETERS,
     check_quantize,
     choose_device,
     choose_dtype,
@@ -22,6 +23,8 @@ from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache, we
 from smolvideo.engines.session import Session
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
+from smolvideo.models.json_files import read_json
+from smolvideo.models.network_config import NetworkConfig
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt
 
@@ -80,6 +83,26 @@ def load_native_engine(
     on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
     seconds = time.perf_counter() - started
     return NativeEngine(checkpoint, network, quantize=quantize, kept=kept, load_seconds=seconds)
+
+
+def compile_kernels(checkpoint: Checkpoint, *, on_progress: OnProgress = no_progress) -> None:
+    """Compile the kernels with which the engine ``native`` runs ``checkpoint`` if nothing else is
+    requested, so that the first answer need not.
+
+    Raises ModelError where the configuration is broken or a kernel cannot be compiled.
+    """
+    if checkpoint.weights is None or checkpoint.weights.parameters < TINY_PARAMETERS:
+        return
+    device = choose_device()
+    dtype = choose_dtype(device, checkpoint.weights.parameters)
+    from smolvideo.network.compilation import wait_for_kernels
+    from smolvideo.network.model import start_compiling
+
+    config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+    kernels = start_compiling(config, device, dtype)
+    wait_for_kernels(kernels, on_progress)
+    for kernel in kernels:
+        kernel.get()
 
 
 class NativeEngine:

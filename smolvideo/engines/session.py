@@ -74,7 +74,7 @@ class Session:
             generation,
             device=self._encoder.device,
             encode=lambda: (None, self._encode(prompt.images, on_progress)),
-            decode=lambda _: _Decoding(self, prompt),
+            decode=lambda _: _Decoding(self, prompt, on_progress),
             lock=self._encoder.lock,
             on_progress=on_progress,
         )
@@ -250,9 +250,10 @@ class _Decoding:
     """Decoder state of one answer: the session prefills the prompt, and the answer is decoded in a
     fork of its cache."""
 
-    def __init__(self, session: Session, prompt: Prompt) -> None:
+    def __init__(self, session: Session, prompt: Prompt, on_progress: OnProgress) -> None:
         self._session = session
         self._prompt = prompt
+        self._on_progress = on_progress
         self._cache: KVCache | None = None
 
     def prefill(self) -> "torch.Tensor":
@@ -264,8 +265,11 @@ class _Decoding:
     def decode(self, token_id: int) -> "torch.Tensor":
         import torch
 
+        from smolvideo.network.compilation import wait_for_kernels
+
         network, device = self._session._network, self._session._encoder.device
         assert self._cache is not None
+        wait_for_kernels(network.decode_kernels, self._on_progress)
         with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
             vectors = network.embed_token(token_id)
             return network.prefill(vectors, self._cache)[-1]

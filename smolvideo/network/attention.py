@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smolvideo.network.threads import CompiledInBackground, has_numba, parallel_call
+from smolvideo.network.compilation import CompiledInBackground, KernelBuild, has_numba
+from smolvideo.network.threads import parallel_call
 
 if TYPE_CHECKING:
     from smolvideo.network.kernels.flash_attention import StridedRows
@@ -213,8 +214,7 @@ def _select_backend(width: int, kept: bool) -> AttentionBackend:
     if avx512.has_amx():
         # AMX makes oneDNN's products faster than the kernel's. Only the softmax between them is
         # replaced, and only for frames: with two threads torch's own is as fast.
-        soften = elementwise.build_softmax(kept=kept)
-        _soften(soften, torch.empty(0, 1), torch.empty(0, 1, dtype=torch.bfloat16))
+        soften = KernelBuild(f"{elementwise.__name__}:softmax_for_any").compile(kept=kept)
         name = f"softmax, {jit.compiler_version()}"
         return AttentionBackend(
             name, partial(attention, soften=partial(_soften, soften)), attention
@@ -222,9 +222,8 @@ def _select_backend(width: int, kept: bool) -> AttentionBackend:
     of_a_row = flash_attention.registers_per_row(width)
     if of_a_row not in flash_attention.TILE_ROWS or width % 2:
         return TORCH_BACKEND
-    read_rows = flash_attention.build_flash_attention(of_a_row, kept=kept)
-    nothing = torch.empty(1, 1, 0, width, dtype=torch.bfloat16)
-    flash_attention_cpu(read_rows, nothing, nothing, nothing)
+    build = KernelBuild(f"{flash_attention.__name__}:attention_for_registers", (of_a_row,))
+    read_rows = build.compile(kept=kept)
     in_tiles = partial(flash_attention_cpu, read_rows)
     return AttentionBackend(f"tiles, {jit.compiler_version()}", in_tiles, in_tiles)
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from smolvideo.models.network_config import TextConfig
+from smolvideo.network.compilation import CompiledInBackground, KernelBuild, has_numba
 from smolvideo.network.decoder import Decoder, TextLayer, rope_inv_freq
 from smolvideo.network.kv_cache import BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear
 from smolvideo.network.quantized import Int4Weight, Int8Weight, int4_packing
-from smolvideo.network.threads import CompiledInBackground, has_numba, max_workers, parallel_call
+from smolvideo.network.threads import max_workers, parallel_call
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +59,17 @@ def is_supported(config: TextConfig, device: torch.device, dtype: torch.dtype) -
     )
 
 
+def decode_build(*dtypes: str) -> KernelBuild:
+    """Return the kernel for ``DecoderWeights.dtypes``, followed by the dtype of the KV cache."""
+    return KernelBuild("smolvideo.network.kernels.decode:decode_for_dtypes", dtypes)
+
+
+def unquantized_decode_build(dtype: torch.dtype) -> KernelBuild:
+    """Return the kernel for weights and KV cache in ``dtype``."""
+    name = np.dtype(_NUMPY_DTYPES[dtype]).name
+    return decode_build(*(name, "float32") * 5, name)
+
+
 class CpuDecoder:
     """Decode one token of each of ``B`` sequences at a time, for one decoder and its head.
 
@@ -73,13 +85,13 @@ class CpuDecoder:
         self._frequencies = rope_inv_freq(config.head_dim, config.rope_theta, cpu).numpy()
         self._threads = max_workers(torch.get_num_threads())
         self._keep_alive: list[Tensor] = []
-        self._prepared = CompiledInBackground(self._compiled)
+        self.kernel = CompiledInBackground(self._compiled)
 
     def decode(self, vectors: Tensor, cache: KVCache) -> Tensor:
         """Append one token ``[1, D]`` to ``cache``; return its logits ``[1, vocabulary]``, float32.
         Raises ModelError where the kernel cannot be compiled."""
         cache.reserve(1)
-        logits = self._run(self._prepared.get(), vectors, None, [cache])
+        logits = self._run(self.kernel.get(), vectors, None, [cache])
         cache.length += 1
         return logits
 
@@ -87,19 +99,16 @@ class CpuDecoder:
         """Append one token ``[B, D]`` to each sequence; return the logits ``[B, vocabulary]``."""
         for cache in batch.suffixes:
             cache.reserve(1)
-        logits = self._run(self._prepared.get(), vectors, batch.shared_prefix, batch.suffixes)
+        logits = self._run(self.kernel.get(), vectors, batch.shared_prefix, batch.suffixes)
         for cache in batch.suffixes:
             cache.length += 1
         return logits
 
     def _compiled(self, kept: bool) -> "_Compiled":
-        """Return the weights and the kernel, which a first call without tokens compiles."""
-        from smolvideo.network.kernels.decode import build_decode
-
+        """Return the weights and the kernel."""
         weights = self._weight_pointers()
-        compiled = weights, build_decode(weights.dtype_key, kept=kept)
-        self._run(compiled, torch.empty(0, self._decoder.config.hidden_size), None, [])
-        return compiled
+        kv_dtype = np.dtype(_NUMPY_DTYPES[self._dtype]).name
+        return weights, decode_build(*weights.dtypes, kv_dtype).compile(kept=kept)
 
     def _weight_pointers(self) -> "DecoderWeights":
         """Collect the weights as the kernel takes them."""
@@ -113,16 +122,16 @@ class CpuDecoder:
         ]
         return DecoderWeights(
             qkv=self._matrix([layer.self_attn.qkv_proj for layer in layers]),
-            out=self._matrix([layer.self_attn.o_proj for layer in layers]),
+            out=self._matrix([layer.self_attn.o_proj for layer in layers], adds=True),
             gate_up=self._matrix([layer.mlp.gate_up_proj for layer in layers]),
-            down=self._matrix([layer.mlp.down_proj for layer in layers]),
+            down=self._matrix([layer.mlp.down_proj for layer in layers], adds=True),
             head=self._matrix([self._head]),
             norms=torch.stack((*norms, self._decoder.norm.weight.detach().float())).numpy(),
             epsilon=np.float32(self._decoder.config.rms_norm_eps),
         )
 
-    def _matrix(self, maps: Sequence[Linear | None]) -> "WeightMatrix":
-        """Collect one linear layer of all decoder layers."""
+    def _matrix(self, maps: Sequence[Linear | None], *, adds: bool = False) -> "WeightMatrix":
+        """Collect one linear layer of all decoder layers; ``adds`` to the residual stream."""
         from smolvideo.network.kernels.matmul import WeightMatrix
 
         first = maps[0]
@@ -141,6 +150,7 @@ class CpuDecoder:
             inputs=inputs,
             tile=tile,
             rows_per_chunk=_rows_at_once(outputs, weights[0].nbytes, tile, self._threads),
+            adds=adds,
         )
 
     def _run(

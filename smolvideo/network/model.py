@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ from smolvideo.models.weights import (
     read_header,
 )
 from smolvideo.network.attention import attention_backend
-from smolvideo.network.cpu_decode import CpuDecoder, is_supported
+from smolvideo.network.compilation import CompiledInBackground
+from smolvideo.network.cpu_decode import CpuDecoder, is_supported, unquantized_decode_build
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
 from smolvideo.network.kv_cache import BatchedKVCache, BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear
@@ -112,6 +113,18 @@ class SmolVLM(nn.Module):
         """Name of the vision tower's attention backend; backends round differently."""
         layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
         return layer.self_attn.attention_backend.name
+
+    @property
+    def encode_kernels(self) -> tuple[CompiledInBackground[Any], ...]:
+        """Kernels that ``encode_images`` waits for."""
+        layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
+        kernel = layer.self_attn.compiled_backend
+        return () if kernel is None else (kernel,)
+
+    @property
+    def decode_kernels(self) -> tuple[CompiledInBackground[Any], ...]:
+        """Kernels that a decode step waits for."""
+        return () if self.cpu_decoder is None else (self.cpu_decoder.kernel,)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Encode pixels ``[N, 3, S, S]`` in −1…1 to the decoder's image features ``[N, T, D]``."""
@@ -204,6 +217,21 @@ def weight_formats(network: SmolVLM, quantize: str) -> dict[str, type[Int8Weight
     return {name: _WEIGHT_FORMATS[kind] for name, kind in formats.items()}
 
 
+def start_compiling(
+    config: NetworkConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[CompiledInBackground[Any], ...]:
+    """Compile, or load from disk, the kernels for such a network with weights that are not
+    quantized; none where torch computes all of it."""
+    if not is_supported(config.text, device, dtype):
+        return ()
+    backends = [
+        attention_backend(attending.head_dim, dtype) for attending in (config.vision, config.text)
+    ]
+    build = unquantized_decode_build(dtype)
+    decode = CompiledInBackground(lambda kept: build.compile(kept=kept))
+    return *(backend for backend in backends if backend is not None), decode
+
+
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """safetensors' names of the dtypes in which checkpoints of this family are stored."""
 
@@ -228,9 +256,8 @@ def load_network(
     with torch.device("meta"):
         network = SmolVLM(config)
     compiled = is_supported(config.text, device, dtype)
-    if compiled:  # compiles while weights are read
-        for attending in (config.vision, config.text):
-            attention_backend(attending.head_dim, dtype)
+    if quantize == "none":
+        start_compiling(config, device, dtype)  # while weights are read
     missing = Counter(map(_module_of, expected_shapes(config)))
     # Names, not layers: a reference to a layer that is fused would keep its weights in memory
     # twice.

@@ -14,8 +14,8 @@ from smolvideo.network.attention import (
     attention_backend,
     attention_reference,
 )
+from smolvideo.network.compilation import CompiledInBackground
 from smolvideo.network.linear import Embedding, Linear, concat_linear
-from smolvideo.network.threads import CompiledInBackground
 
 
 class PatchEmbeddings(nn.Module):
@@ -54,7 +54,7 @@ class VisionAttention(nn.Module):
         self.v_proj = Linear(config.hidden_size, config.hidden_size)
         self.out_proj = Linear(config.hidden_size, config.hidden_size)
         self.qkv_proj: Linear | None = None
-        self._way: CompiledInBackground[AttentionBackend] | None = None
+        self.compiled_backend: CompiledInBackground[AttentionBackend] | None = None
 
     def fuse_projections(self) -> None:
         """Fuse the projections of queries, keys and values; for inference only."""
@@ -63,12 +63,12 @@ class VisionAttention(nn.Module):
 
     def use_compiled_attention(self) -> None:
         """Use the fastest attention backend; for inference on a CPU only."""
-        self._way = attention_backend(self.head_dim, self.out_proj.bias.dtype)
+        self.compiled_backend = attention_backend(self.head_dim, self.out_proj.bias.dtype)
 
     @property
     def attention_backend(self) -> AttentionBackend:
         """Attention backend for inference."""
-        return TORCH_BACKEND if self._way is None else self._way.get()
+        return TORCH_BACKEND if self.compiled_backend is None else self.compiled_backend.get()
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` plus self-attention of ``x``, both ``[N, P, D]``."""

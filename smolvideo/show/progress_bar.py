@@ -56,6 +56,7 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
     "download": "downloading",
     "convert": "rounding weights to bfloat16",
     "measure": "measuring speed",
+    "compile": "compiling kernels for this processor, once",
     "load": "loading the model",
     "decode": "decoding frames",
     "encode": "looking at frames",
@@ -65,7 +66,8 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
 
 _UNITS: Final[dict[Stage, str]] = {"decode": "frames", "encode": "frames", "generate": "tokens"}
 _ANSWERING: Final = ("encode", "prefill", "generate")
-"""Stages of the engine, in their order: each ends the ones before it."""
+"""Stages of the engine, in their order: each ends the ones before it; ``compile`` is ended by
+``generate`` alone."""
 
 _ROOM_FOR_A_BAR = 60
 _ROOM_FOR_A_RATE = 75
@@ -132,7 +134,8 @@ class StageProgress:
     def _update(self, progress: Progress) -> None:
         stage = progress.stage
         if stage in _ANSWERING:
-            for earlier in [name for name in self._tasks if name != stage]:
+            lasting = (stage,) if stage == "generate" else (stage, "compile")
+            for earlier in [name for name in self._tasks if name not in lasting]:
                 self._remove(earlier)
         if progress.total is not None and progress.done >= progress.total > 0:
             self._remove(stage)
@@ -195,7 +198,7 @@ class _Words(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         text = Text(task.description, overflow="ellipsis", no_wrap=True)
-        text.truncate(40, overflow="ellipsis")
+        text.truncate(44, overflow="ellipsis")
         return text
 
 

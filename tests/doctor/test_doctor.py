@@ -34,7 +34,7 @@ from smolvideo.doctor import (
 )
 from smolvideo.doctor.isolated import examine, run_check
 from smolvideo.doctor.machine import AGED_DAYS, STALE_DAYS
-from smolvideo.network.threads import has_numba
+from smolvideo.network.compilation import has_numba
 
 CLIPS = ROOT / "smolvideo" / "doctor" / "clips"
 

@@ -43,6 +43,7 @@ class Levels:
             inputs=inputs,
             tile=layout.rows,
             rows_per_chunk=layout.rows,
+            adds=True,
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smolvideo.models.network_config import VisionConfig
 from smolvideo.network import attention as backends
-from smolvideo.network import threads
+from smolvideo.network import compilation
 from smolvideo.network.attention import (
     attention,
     attention_backend,
@@ -187,7 +187,7 @@ def _ways_anew() -> Iterator[None]:
     backends.attention_backend.cache_clear()
     yield
     backends.attention_backend.cache_clear()
-    threads.has_numba.cache_clear()
+    compilation.has_numba.cache_clear()
 
 
 def way_of(width: int) -> str:

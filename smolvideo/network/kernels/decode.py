@@ -10,11 +10,12 @@ from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, source_c
 from smolvideo.network.kernels.matmul import WeightMatrix, matmul
 from smolvideo.network.kernels.paged_attention import (
     KVPages,
+    PageTable,
     PartialAttention,
     merge_partials,
     paged_attention,
 )
-from smolvideo.network.kernels.work_sharing import is_phase_done
+from smolvideo.network.kernels.work_sharing import address_of, is_phase_done, new_counters
 
 PHASES_PER_LAYER = 5
 
@@ -32,20 +33,45 @@ class DecoderWeights(NamedTuple):
     epsilon: Any
 
     @property
-    def dtype_key(self) -> str:
-        """Name of the dtypes of all weights and scales."""
+    def dtypes(self) -> tuple[str, ...]:
+        """Names of the dtypes of all weights and scales."""
         maps = self.qkv, self.out, self.gate_up, self.down, self.head
-        dtypes = [
+        return tuple(
             like.dtype.name
             for part in maps
             for like in (part.dtype_witness, part.scale_dtype_witness)
-        ]
-        return "_".join(dtypes)
+        )
+
+
+def decode_for_dtypes(*dtypes: str, kept: bool) -> tuple[JitFunction, tuple[Any, ...]]:
+    """Build the decode kernel for ``DecoderWeights.dtypes`` and the dtype of the KV cache, see
+    ``KernelBuild``. The arguments have no layers and no sequences."""
+    *of_weights, kv_dtype = (np.empty(0, dtype) for dtype in dtypes)
+    none = np.zeros(0, np.int64)
+    qkv, out, gate_up, down, head = (
+        WeightMatrix(none, none, weight, scale, 0, 0, 1, 1, False)
+        for weight, scale in zip(of_weights[::2], of_weights[1::2], strict=True)
+    )
+    floats = [np.empty((0,) * dimensions, np.float32) for dimensions in range(5)]
+    pages = PageTable(np.empty((0, 0, 2), np.int64), none, none, 1)
+    arguments = (
+        floats[2],
+        floats[3],
+        DecoderWeights(qkv, out, gate_up, down, head, np.zeros((1, 0), np.float32), np.float32(0)),
+        KVPages(kv_dtype, pages, pages),
+        1,
+        floats[3],
+        PartialAttention(floats[4], floats[3], floats[3]),
+        floats[2],
+        floats[2],
+        new_counters(1),
+    )
+    return build_decode("_".join(dtypes), kept=kept), arguments
 
 
 @lru_cache
 def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
-    """Build the decode kernel for weights of one ``dtype_key``, cached on disk under that name.
+    """Build the decode kernel for dtypes that ``kind`` names, cached on disk under that name.
 
     numba's cache only watches this file. The checksum of all kernel sources is a closure variable,
     so a change in any of them invalidates it; the return value is unused.
@@ -72,7 +98,7 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
         ``projected`` ``[B, H + 2 G, d]``, ``gathered`` (partial attention), ``gated`` ``[B, 2 I]``.
         """
         sequences, width = hidden.shape
-        counters = counting.ctypes.data
+        counters = address_of(counting)
         layers = weights.qkv.weights.shape[0]
         last_parts = -(-weights.head.outputs // weights.head.rows_per_chunk)
         if is_phase_done(counters, PHASES_PER_LAYER * layers, last_parts):
@@ -86,20 +112,20 @@ def build_decode(kind: str, *, kept: bool = True) -> JitFunction:
         for layer in range(layers):
             # attention block
             rms_norm(hidden, weights.norms[2 * layer], weights.epsilon, normed)
-            phase = matmul(weights.qkv, layer, normed, flat, False, counters, phase)
+            phase = matmul(weights.qkv, layer, normed, flat, counters, phase)
             phase = paged_attention(
                 projected, heads, rotation, seen, layer, gathered, counters, phase
             )
             merge_partials(gathered, sequences, joined)
-            phase = matmul(weights.out, layer, joined, hidden, True, counters, phase)
+            phase = matmul(weights.out, layer, joined, hidden, counters, phase)
             # MLP block (SwiGLU)
             rms_norm(hidden, weights.norms[2 * layer + 1], weights.epsilon, normed)
-            phase = matmul(weights.gate_up, layer, normed, gated, False, counters, phase)
+            phase = matmul(weights.gate_up, layer, normed, gated, counters, phase)
             swiglu(gated, activated)
-            phase = matmul(weights.down, layer, activated, hidden, True, counters, phase)
+            phase = matmul(weights.down, layer, activated, hidden, counters, phase)
         # final norm and logits
         rms_norm(hidden, weights.norms[2 * layers], weights.epsilon, normed)
-        matmul(weights.head, 0, normed, scores, False, counters, phase)
+        matmul(weights.head, np.int64(0), normed, scores, counters, phase)
         return checksum
 
     read_token.__qualname__ = f"read_token_{kind}"

@@ -16,6 +16,7 @@ from smolvideo.network.kernels.jit import (
     JitFunction,
     jit,
     jit_cached,
+    jit_callee,
     overload_by_type,
     source_checksum,
 )
@@ -51,7 +52,7 @@ def to_storage_dtype(number: Any, like: Any) -> Any:
     return rounded if like.dtype == types.uint16 else converted
 
 
-@jit
+@jit_callee
 def exp(x: Any) -> Any:
     """eˣ of a float32, vectorizable, at most 2 units in the last place off.
 
@@ -87,7 +88,7 @@ def fmax(typing_context: Any, one: Any, other: Any) -> Any:
     return types.float32(types.float32, types.float32), build
 
 
-@jit
+@jit_callee
 def max_of(numbers: Any, count: int) -> Any:
     """Maximum of the first ``count`` elements; NaN if one is NaN."""
     largest = numbers[0]
@@ -96,7 +97,7 @@ def max_of(numbers: Any, count: int) -> Any:
     return largest
 
 
-@jit
+@jit_callee
 def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
     """RMSNorm (arXiv 1910.07467) of ``rows`` ``[B, D]``, times ``weights`` ``[D]``, into
     ``out``."""
@@ -110,7 +111,7 @@ def rms_norm(rows: Any, weights: Any, epsilon: Any, out: Any) -> None:
             out[b, i] = rows[b, i] * factor * weights[i]
 
 
-@jit
+@jit_callee
 def swiglu(both: Any, out: Any) -> None:
     """SwiGLU: the first half of ``both`` ``[B, 2 I]`` through SiLU, times the second half, into
     ``out``."""
@@ -121,7 +122,7 @@ def swiglu(both: Any, out: Any) -> None:
             out[b, i] = x / (np.float32(1) + exp(-x)) * both[b, width + i]
 
 
-@jit
+@jit_callee
 def apply_rope(head: Any, cosines: Any, sines: Any, factor: Any, out: Any) -> None:
     """Rotate ``head`` ``[d]`` by one row of ``rope_cos_sin`` and scale it by ``factor``, into
     ``out``."""
@@ -135,7 +136,7 @@ def apply_rope(head: Any, cosines: Any, sines: Any, factor: Any, out: Any) -> No
 LOG2_E = 1.4426950408889634
 
 
-@jit
+@jit_callee
 def exp2(x: Any) -> Any:
     """2ˣ of a float32 x ≤ 0, vectorizable; relative error below 3e-6.
 
@@ -153,7 +154,7 @@ def exp2(x: Any) -> Any:
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@jit
+@jit_callee
 def exp2_and_sum(scores: Any, count: int, factor: Any, largest: Any, weights: Any) -> Any:
     """Write 2^(``factor`` · (score − ``largest``)) of the first ``count`` scores to ``weights``;
     return their sum."""
@@ -165,7 +166,7 @@ def exp2_and_sum(scores: Any, count: int, factor: Any, largest: Any, weights: An
     return total
 
 
-@jit
+@jit_callee
 def softmax_row(scores: Any, weights: Any) -> None:
     """Softmax of one row, normalized; ``scores`` is overwritten."""
     count = scores.shape[0]
@@ -176,6 +177,12 @@ def softmax_row(scores: Any, weights: Any) -> None:
     share = np.float32(1) / total
     for t in range(count):
         weights[t] = to_bfloat16(scores[t] * share)
+
+
+def softmax_for_any(*, kept: bool) -> tuple[JitFunction, tuple[Any, ...]]:
+    """Build the kernel for whole rows, see ``KernelBuild``; the arguments have no rows."""
+    scores, weights = np.empty((0, 1), np.float32), np.empty((0, 1), np.uint16)
+    return build_softmax(kept=kept), (scores, weights)
 
 
 @lru_cache

@@ -15,11 +15,13 @@ import numpy as np
 
 from smolvideo.network.kernels.avx512 import LANES, build_gemm_tile, to_bfloat16
 from smolvideo.network.kernels.elementwise import LOG2_E, exp2, exp2_and_sum, fmax, max_of
-from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, source_checksum
+from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, jit_callee, source_checksum
 from smolvideo.network.kernels.work_sharing import (
+    address_of,
     array_from_address,
     claim,
     mark_done,
+    new_counters,
     wait_for_phase,
 )
 
@@ -67,7 +69,7 @@ class PackedKV(NamedTuple):
     values: Any
 
 
-@jit
+@jit_callee
 def pack_kv(
     k: StridedRows,
     v: StridedRows,
@@ -94,7 +96,7 @@ def pack_kv(
         mark_done(counters, phase)
 
 
-@jit
+@jit_callee
 def pack_keys(k: StridedRows, group: int, start: int, count: int, into: Any) -> None:
     """Pack ``count`` keys from ``start`` on as a block, ``into`` ``[d / 2, 64]``, padded with 0."""
     numbers = np.empty(0, np.uint16)
@@ -115,7 +117,7 @@ def pack_keys(k: StridedRows, group: int, start: int, count: int, into: Any) -> 
             into[i, t] = np.uint32(0)
 
 
-@jit
+@jit_callee
 def pack_values(v: StridedRows, group: int, row: int, other: int, width: int, into: Any) -> None:
     """Pack the values of two rows as pairs, ``into`` ``[16 · registers]``.
 
@@ -131,13 +133,13 @@ def pack_values(v: StridedRows, group: int, row: int, other: int, width: int, in
         into[i] = np.uint32(0)
 
 
-@jit
+@jit_callee
 def interleave_bf16(first: Any, second: Any) -> Any:
     """Pack two bfloat16 into a uint32, as they are in memory one after the other."""
     return np.uint32(first) | (np.uint32(second) << np.uint32(16))
 
 
-@jit
+@jit_callee
 def softmax_step(
     r: int,
     scores: Any,
@@ -173,7 +175,7 @@ def _build_gather_tile(at_once: int, registers: int) -> JitFunction:
     multiply_keys = build_gemm_tile(at_once, BLOCK // LANES, adds=False)
     add_values = build_gemm_tile(at_once, registers, adds=True)
 
-    @jit
+    @jit_callee
     def gather_tile(
         queries: int,
         stride: int,
@@ -204,9 +206,9 @@ def _build_gather_tile(at_once: int, registers: int) -> JitFunction:
                 multiply_keys(
                     queries,
                     stride,
-                    laid.keys.ctypes.data + (start + first) // BLOCK * laid.keys.strides[0],
+                    address_of(laid.keys) + (start + first) // BLOCK * laid.keys.strides[0],
                     shape.head_dim // 2,
-                    scores.ctypes.data + first * scores.itemsize,
+                    address_of(scores) + first * scores.itemsize,
                     scores.strides[0],
                 )
             # softmax of this chunk, row by row
@@ -218,11 +220,11 @@ def _build_gather_tile(at_once: int, registers: int) -> JitFunction:
                 softmax_step(r, scores, seen, 2 * pairs, factor, weights, largest, totals, sums)
             # sums += probabilities · values
             add_values(
-                weights.ctypes.data,
+                address_of(weights),
                 weights.strides[0],
-                laid.values.ctypes.data + start // 2 * laid.values.strides[0],
+                address_of(laid.values) + start // 2 * laid.values.strides[0],
                 pairs,
-                sums.ctypes.data,
+                address_of(sums),
                 sums.strides[0],
             )
 
@@ -234,7 +236,7 @@ def _build_gather(at_once: int, registers: int) -> JitFunction:
     ``registers`` registers."""
     gather_tile = _build_gather_tile(at_once, registers)
 
-    @jit
+    @jit_callee
     def gather(
         q: StridedRows,
         shape: AttentionShape,
@@ -282,7 +284,7 @@ def _build_gather(at_once: int, registers: int) -> JitFunction:
     return gather
 
 
-@jit
+@jit_callee
 def store_output(sums: Any, share: Any, into: Any) -> None:
     """Write ``sums`` times ``share`` as bfloat16 to ``into``, which drops the padding columns."""
     for i in range(into.shape[0]):
@@ -299,6 +301,22 @@ _gather_4, _gather_5 = (_build_gather(rows, registers) for registers, rows in TI
 def registers_per_row(width: int) -> int:
     """Registers that a row of ``width`` values takes."""
     return -(-width // LANES)
+
+
+def attention_for_registers(registers: int, *, kept: bool) -> tuple[JitFunction, tuple[Any, ...]]:
+    """Build the kernel for values of ``registers`` registers, see ``KernelBuild``; the arguments
+    have no heads."""
+    rows, packed = StridedRows(0, 0, 0, 0), np.empty((0, 0), np.uint32)
+    arguments = (
+        rows,
+        rows,
+        rows,
+        AttentionShape(0, 0, 0, 0, 0, causal=False),
+        PackedKV(np.empty((0, 0, BLOCK), np.uint32), packed),
+        rows,
+        new_counters(1),
+    )
+    return build_flash_attention(registers, kept=kept), arguments
 
 
 @lru_cache
@@ -318,7 +336,7 @@ def build_flash_attention(registers: int, *, kept: bool = True) -> JitFunction:
     ) -> int:
         """Attention of queries ``[H, L, d]`` over keys and values ``[G, T, d]``, into
         ``[H, L, d]``; all threads run this. ``counting`` has two phases per KV head."""
-        counters = counting.ctypes.data
+        counters = address_of(counting)
         phase = np.int64(0)
         for group in range(shape.kv_heads):
             phase = pack_kv(k, v, shape, group, laid, counters, phase)

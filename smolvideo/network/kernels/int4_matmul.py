@@ -31,14 +31,14 @@ from smolvideo.network.kernels.avx512 import (
     to_bfloat16,
 )
 from smolvideo.network.kernels.elementwise import to_float32
-from smolvideo.network.kernels.jit import JitFunction, jit
-from smolvideo.network.kernels.work_sharing import array_from_address
+from smolvideo.network.kernels.jit import JitFunction, jit_callee
+from smolvideo.network.kernels.work_sharing import address_of, array_from_address
 
 GROUP, ZERO_POINT = 32, 8
 """As ``INT4_GROUP_SIZE`` and the zero point of ``network.quantized``."""
 
 
-@jit
+@jit_callee
 def int4_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any) -> None:
     """Add the product of rows ``first`` to ``last`` and ``vectors`` ``[B, in]`` to ``into``
     ``[B, out]``."""
@@ -75,7 +75,7 @@ def _adding_levels_of(size: int) -> JitFunction:
     """Build the kernel for tiles of ``size`` rows: LLVM unrolls loops of a known length."""
     half = size // 2
 
-    @jit
+    @jit_callee
     def add_levels(levels: Any, scales: Any, inputs: Any, sums: Any, into: Any) -> None:
         """Add ``levels`` ``[32, size / 2]`` times ``inputs`` ``[32]`` to the rows of a tile,
         ``into``.
@@ -120,7 +120,7 @@ def _adding_levels_of(size: int) -> JitFunction:
 int4_tile_64, int4_tile_32 = _adding_levels_of(64), _adding_levels_of(32)
 
 
-@jit
+@jit_callee
 def dequantize_group(levels: Any, scales: Any, into: Any) -> None:
     """Dequantize a group of inputs, ``into`` ``[32, size]``."""
     half = levels.shape[1]
@@ -134,7 +134,7 @@ def dequantize_group(levels: Any, scales: Any, into: Any) -> None:
             into[i, r] = level * unpack_scale(scales[r]) + unpack_offset(scales[r])
 
 
-@jit
+@jit_callee
 def accumulate_columns(numbers: Any, inputs: Any, into: Any) -> None:
     """Add the weights ``numbers`` ``[32, R]`` times ``inputs`` ``[32]`` to ``into`` ``[R]``."""
     for i in range(0, numbers.shape[0], 4):
@@ -148,25 +148,25 @@ def accumulate_columns(numbers: Any, inputs: Any, into: Any) -> None:
             )
 
 
-@jit
+@jit_callee
 def low_nibble(both: Any) -> Any:
     """Return the quantized value in the low nibble, as float32."""
     return np.float32(np.int32(both & np.uint8(15)))
 
 
-@jit
+@jit_callee
 def high_nibble(both: Any) -> Any:
     """Return the quantized value in the high nibble, as float32."""
     return np.float32(np.int32(both >> np.uint8(4)))
 
 
-@jit
+@jit_callee
 def unpack_scale(both: Any) -> Any:
     """Return the bfloat16 in the lower half of 32 bits, as float32."""
     return np.uint32(both << np.uint32(16)).view(np.float32)
 
 
-@jit
+@jit_callee
 def unpack_offset(both: Any) -> Any:
     """Return the bfloat16 in the upper half of 32 bits, as float32."""
     return np.uint32(both & np.uint32(0xFFFF0000)).view(np.float32)
@@ -180,7 +180,7 @@ _FUSED = ("contract",)
 _INT32_TILE = ir.VectorType(ir.IntType(32), TILE)
 
 
-@jit
+@jit_callee
 def to_bf16_with_group_sums(vectors: Any) -> Any:
     """Convert ``vectors`` ``[B, in]`` to bfloat16 (bits as uint16), and sum each group of inputs,
     ``[B, in / 32]``."""
@@ -197,7 +197,7 @@ def to_bf16_with_group_sums(vectors: Any) -> Any:
     return numbers, totals
 
 
-@jit
+@jit_callee
 def int4_matmul_bf16(matrix: Any, layer: int, first: int, last: int, pairs: Any, into: Any) -> None:
     """Add the product of rows ``first`` to ``last`` and the activations to ``into`` ``[B, out]``;
     ``pairs`` is the result of ``to_bf16_with_group_sums``."""
@@ -211,9 +211,9 @@ def int4_matmul_bf16(matrix: Any, layer: int, first: int, last: int, pairs: Any,
                 int4_tile_bf16(
                     levels,
                     scales,
-                    numbers.ctypes.data + b * numbers.strides[0] + group * GROUP * numbers.itemsize,
+                    address_of(numbers) + b * numbers.strides[0] + group * GROUP * numbers.itemsize,
                     totals[b, group],
-                    into.ctypes.data + b * into.strides[0] + tile * TILE * into.itemsize,
+                    address_of(into) + b * into.strides[0] + tile * TILE * into.itemsize,
                 )
 
 

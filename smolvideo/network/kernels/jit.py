@@ -26,6 +26,13 @@ def jit(function: JitFunction) -> JitFunction:
     return njit(fastmath=_FASTMATH_FLAGS, **_OPTIONS)(function)
 
 
+def jit_callee(function: JitFunction) -> JitFunction:
+    """Compile as ``jit`` does, for compiled callers alone: the wrappers by which Python and C would
+    call it take a sixth of the time of compilation."""
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(fastmath=_FASTMATH_FLAGS, **_OPTIONS, **wrappers)(function)
+
+
 def jit_cached(function: JitFunction) -> JitFunction:
     """Compile as ``jit`` does, cached on disk next to the source file or in the user's cache
     folder.

@@ -17,7 +17,7 @@ from smolvideo.network.kernels.int4_matmul import (
     int4_matmul_bf16,
     to_bf16_with_group_sums,
 )
-from smolvideo.network.kernels.jit import jit, overload_by_type
+from smolvideo.network.kernels.jit import jit_callee, overload_by_type
 from smolvideo.network.kernels.work_sharing import (
     array_from_address,
     claim,
@@ -37,7 +37,8 @@ class WeightMatrix(NamedTuple):
     float32 and int8 (``Int8Weight``) have a scale for each row, 1 for unquantized weights. uint8
     holds two 4-bit values (``Int4Weight``); their scales are uint32, a scale and an offset in
     bfloat16. ``tile`` is the number of rows that are packed together, ``rows_per_chunk`` that of
-    one chunk of work.
+    one chunk of work. ``adds``: products are added to the output. It is a field, as numba would
+    compile the product again for each constant argument.
     """
 
     weights: Any
@@ -48,20 +49,20 @@ class WeightMatrix(NamedTuple):
     inputs: int
     tile: int
     rows_per_chunk: int
+    adds: bool
 
 
-@jit
+@jit_callee
 def matmul(
     matrix: WeightMatrix,
     layer: int,
     vectors: Any,
     into: Any,
-    accumulate: bool,
     counters: int,
     phase: int,
 ) -> int:
     """Multiply ``vectors`` ``[B, in]`` by ``matrix`` of ``layer`` into ``into`` ``[B, out]``, or
-    add to it (``accumulate``); return the next phase. All arrays are float32."""
+    add to it (``matrix.adds``); return the next phase. All arrays are float32."""
     parts = (matrix.outputs + matrix.rows_per_chunk - 1) // matrix.rows_per_chunk
     prepared_activations = prepare_activations(matrix, vectors)
     while True:
@@ -70,7 +71,7 @@ def matmul(
             return wait_for_phase(counters, phase, parts)
         first = part * matrix.rows_per_chunk
         last = min(matrix.outputs, first + matrix.rows_per_chunk)
-        if not accumulate:
+        if not matrix.adds:
             into[:, first:last] = np.float32(0)
         matmul_rows(matrix, layer, first, last, vectors, prepared_activations, into)
         mark_done(counters, phase)
@@ -151,7 +152,7 @@ def weight_dtype(matrix: Any) -> Any:
     return dict(zip(matrix.fields, matrix.types, strict=True))["dtype_witness"].dtype
 
 
-@jit
+@jit_callee
 def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, into: Any) -> None:
     """Multiply rows as ``matmul_rows`` does, for bfloat16, float32 and int8 weights.
 
@@ -180,7 +181,7 @@ def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, i
         b += 1
 
 
-@jit
+@jit_callee
 def dot(weights: Any, vector: Any) -> Any:
     """Return the dot product of a row of weights and a vector."""
     total = np.float32(0)
@@ -189,7 +190,7 @@ def dot(weights: Any, vector: Any) -> Any:
     return total
 
 
-@jit
+@jit_callee
 def dot_2x4(weights: Any, scales: Any, row: int, vectors: Any, into: Any) -> None:
     """Multiply ``row`` and the next with four vectors: eight sums, each weight is loaded once."""
     this, after = weights[row], weights[row + 1]

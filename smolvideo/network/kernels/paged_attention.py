@@ -19,8 +19,9 @@ from smolvideo.network.kernels.elementwise import (
     to_float32,
     to_storage_dtype,
 )
-from smolvideo.network.kernels.jit import jit
+from smolvideo.network.kernels.jit import jit_callee
 from smolvideo.network.kernels.work_sharing import (
+    address_of,
     array_from_address,
     claim,
     mark_done,
@@ -73,7 +74,7 @@ class Chunk(NamedTuple):
     rows: int
 
 
-@jit
+@jit_callee
 def paged_attention(
     projected: Any,
     heads: int,
@@ -127,13 +128,13 @@ def paged_attention(
                 gathered.sums[group, chunk.slot, own],
                 gathered.weights[group, chunk.slot, own],
                 gathered.max_scores[group, chunk.slot, own],
-                keys[group, page].ctypes.data + keys_size,
-                values[group, page].ctypes.data,
+                address_of(keys[group, page]) + keys_size,
+                address_of(values[group, page]),
             )
         mark_done(counters, phase)
 
 
-@jit
+@jit_callee
 def count_prefix_pages(prefix: PageTable) -> int:
     """Number of pages of the shared prefix, of which there is one or none."""
     pages = 0
@@ -142,7 +143,7 @@ def count_prefix_pages(prefix: PageTable) -> int:
     return pages
 
 
-@jit
+@jit_callee
 def locate_chunk(slot: int, common: int, count: int, seen: KVPages) -> Chunk:
     """Return chunk ``slot`` of a KV head: the ``common`` pages of the prefix are first, then those
     of the suffixes of ``count`` sequences, page by page."""
@@ -155,7 +156,7 @@ def locate_chunk(slot: int, common: int, count: int, seen: KVPages) -> Chunk:
     return Chunk(pages, sequence, page, common + page, sequence, sequence + 1, rows)
 
 
-@jit
+@jit_callee
 def view_pages(chunk: Chunk, layer: int, groups: int, width: int, like: Any) -> Any:
     """View a sequence's keys ``[G, pages, d, tokens]`` and values ``[G, pages, tokens, d]`` of a
     layer in the dtype of ``like``."""
@@ -165,7 +166,7 @@ def view_pages(chunk: Chunk, layer: int, groups: int, width: int, like: Any) -> 
     return keys, array_from_address(addresses[1], (groups, pages, size, width), like)
 
 
-@jit
+@jit_callee
 def rotate_queries(
     projected: Any, rotation: Any, chunk: Chunk, head: int, each: int, into: Any
 ) -> None:
@@ -178,7 +179,7 @@ def rotate_queries(
             apply_rope(projected[b, head + s], rotation[0, b], rotation[1, b], scale, row)
 
 
-@jit
+@jit_callee
 def append_kv(
     projected: Any, rotation: Any, head: int, groups: int, page: Any, row: int, key: Any
 ) -> None:
@@ -191,7 +192,7 @@ def append_kv(
         values[row, i] = to_storage_dtype(projected[head + groups, i], values)
 
 
-@jit
+@jit_callee
 def attend_page(
     queries: Any,
     keys: Any,
@@ -239,7 +240,7 @@ def attend_page(
         r += 1
 
 
-@jit
+@jit_callee
 def qk_dot_3(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
     """Scores ``[3, rows]`` of three queries: each key is converted to float32 once for them."""
     one, two, three = scores[0], scores[1], scores[2]
@@ -261,7 +262,7 @@ def qk_dot_3(queries: Any, keys: Any, rows: int, scores: Any, ahead: int) -> Non
             three[t] += e * upper + f * lower
 
 
-@jit
+@jit_callee
 def qk_dot_1(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
     """Scores ``[rows]`` of one query."""
     of_two = 2 * keys.shape[1] * keys.itemsize
@@ -275,7 +276,7 @@ def qk_dot_1(query: Any, keys: Any, rows: int, scores: Any, ahead: int) -> None:
             scores[t] += a * to_float32(keys[i, t]) + b * to_float32(keys[i + 1, t])
 
 
-@jit
+@jit_callee
 def softmax_partial(scores: Any, rows: int) -> Any:
     """Replace scores by exp(score − maximum); return the maximum, and the sum of the results."""
     largest, total = max_of(scores, rows), np.float32(0)
@@ -285,7 +286,7 @@ def softmax_partial(scores: Any, rows: int) -> Any:
     return largest, total
 
 
-@jit
+@jit_callee
 def weighted_sum_3(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
     """Sum the values weighted by three rows of probabilities, into ``sums`` ``[3, d]``."""
     width = values.shape[1]
@@ -318,7 +319,7 @@ def weighted_sum_3(values: Any, rows: int, weights: Any, sums: Any, ahead: int) 
         t += 1
 
 
-@jit
+@jit_callee
 def weighted_sum_1(values: Any, rows: int, weights: Any, sums: Any, ahead: int) -> None:
     """Sum the values weighted by one row of probabilities, into ``sums`` ``[d]``."""
     width = values.shape[1]
@@ -344,7 +345,7 @@ def weighted_sum_1(values: Any, rows: int, weights: Any, sums: Any, ahead: int) 
         t += 1
 
 
-@jit
+@jit_callee
 def merge_partials(gathered: PartialAttention, sequences: int, into: Any) -> None:
     """Merge the partial outputs of all pages (online softmax), into ``into`` ``[B, H · d]``."""
     groups, pages, queries = gathered.max_scores.shape

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from smolvideo.network.kernels.jit import jit
+from smolvideo.network.kernels.jit import jit_callee
 
 _INT64 = ir.IntType(64)
 _CACHE_LINE = 64
@@ -31,10 +31,16 @@ def _pointer(typing_context: Any, address: Any, like: Any) -> Any:
     return types.CPointer(like.dtype)(types.int64, like), build
 
 
-@jit
+@jit_callee
 def array_from_address(address: int, shape: tuple[int, ...], like: Any) -> Any:
     """View memory at ``address`` as an array of ``shape``, in the dtype of ``like``."""
     return carray(_pointer(address, like), shape)
+
+
+@jit_callee
+def address_of(array: Any) -> Any:
+    """Address of an array as int64: numba's own is uint64, whose sum with an int64 is float64."""
+    return np.int64(array.ctypes.data)
 
 
 @intrinsic
@@ -77,7 +83,7 @@ def _prefetch_line(typing_context: Any, address: Any) -> Any:
     return types.void(types.int64), build
 
 
-@jit
+@jit_callee
 def prefetch(address: int, count: int) -> None:
     """Prefetch ``count`` bytes; invalid addresses are harmless."""
     for offset in range(0, count, _CACHE_LINE):
@@ -93,7 +99,7 @@ _SPINS_BEFORE_YIELD = 2000
 
 if sys.platform == "win32":  # it has no such function in its C library
 
-    @jit
+    @jit_callee
     def _sched_yield() -> None:
         pass
 
@@ -101,7 +107,7 @@ else:
     _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
-@jit
+@jit_callee
 def claim(counters: int, phase: int, parts: int) -> Any:
     """Claim a chunk of ``phase``; −1 when all are taken."""
     place = counters + phase * _BYTES_PER_PHASE
@@ -111,18 +117,18 @@ def claim(counters: int, phase: int, parts: int) -> Any:
     return part if part < parts else np.int64(-1)
 
 
-@jit
+@jit_callee
 def mark_done(counters: int, phase: int) -> None:
     """Count a claimed chunk as done."""
     atomic_add(counters + phase * _BYTES_PER_PHASE + _DONE, 1)
 
 
-@jit
+@jit_callee
 def is_phase_done(counters: int, phase: int, parts: int) -> bool:
     return atomic_load(counters + phase * _BYTES_PER_PHASE + _DONE) >= parts
 
 
-@jit
+@jit_callee
 def wait_for_phase(counters: int, phase: int, parts: int) -> int:
     """Wait until all chunks of ``phase`` are done; return the number of the next phase."""
     looks = 0
