@@ -89,6 +89,12 @@ class LlamaCppEngine:
         self.vocabulary_size = self.llama.llama_vocab_n_tokens(vocabulary)
         self.load_seconds = time.perf_counter() - started
 
+    @property
+    def system_features(self) -> str:
+        """Instruction sets of the libraries that llama.cpp loaded: no variable caps them."""
+        features = self.llama.llama_print_system_info().decode(errors="replace")
+        return f"not capped: {features.strip(' |')}"
+
     def fail(self, what: str) -> NoReturn:
         """Raise ModelError with llama.cpp's last error."""
         raise ModelError(f"llama.cpp cannot {what}: {_last_errors[-1]}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolvideo.bench.input_videos import read_bench_frames
+from smolvideo.bench.instruction_sets import openvino_instruction_set, torch_instruction_set
 from smolvideo.bench.llama_cpp_engine import LlamaCppEngine
 from smolvideo.bench.llama_cpp_export import import_gguf, import_llama_cpp
 from smolvideo.bench.openvino_engine import OpenVinoEngine, import_openvino
@@ -104,7 +105,7 @@ class BenchTask:
 
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
     file for the log-probabilities after the first question, which the engine ``native`` writes.
-    ``exported`` is the folder of a baseline's own files.
+    ``exported`` is the folder of a baseline's own files. ``isa`` is the cap of this process.
     """
 
     engine: str
@@ -117,6 +118,7 @@ class BenchTask:
     quantize: str = "none"
     log_probabilities: str | None = None
     exported: str | None = None
+    isa: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Measurement:
     an engine without a prefix cache starts over for it, so it is the first question's
     ``first_token`` there. ``twenty_questions`` is the time of the first answer and of nineteen more
     in a batch, None where it was not measured. ``weight_bytes`` is the memory of the weights alone,
-    where the engine is ours.
+    where the engine is ours. ``instruction_set`` is what ran under a cap, None without one.
     """
 
     engine: str
@@ -150,6 +152,7 @@ class Measurement:
     peak_memory_bytes: int | None
     quantize: str = "none"
     weight_bytes: int | None = None
+    instruction_set: str | None = None
 
     @property
     def name(self) -> str:
@@ -221,6 +224,7 @@ def measure(task: BenchTask) -> Measurement:
         peak_memory_bytes=answer.usage.peak_memory_bytes,
         quantize=engine.quantize,
         weight_bytes=_weight_bytes(engine),
+        instruction_set=None if task.isa is None else _instruction_set(engine),
     )
 
 
@@ -234,6 +238,14 @@ def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
         dtype=task.dtype,
         quantize=task.quantize,
     )
+
+
+def _instruction_set(engine: StreamingEngine) -> str:
+    if isinstance(engine, OpenVinoEngine):
+        return openvino_instruction_set(engine.compiled_models)
+    if isinstance(engine, LlamaCppEngine):
+        return engine.system_features
+    return torch_instruction_set()
 
 
 def _weight_bytes(engine: StreamingEngine) -> int | None:

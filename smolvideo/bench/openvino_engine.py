@@ -234,6 +234,11 @@ class OpenVinoEngine:
         )
         self.load_seconds = time.perf_counter() - started
 
+    @property
+    def compiled_models(self) -> tuple[Any, ...]:
+        """Vision tower and decoder, as OpenVINO compiled them."""
+        return self._tower, self._decoder
+
     def stream(
         self,
         prompt: Prompt,

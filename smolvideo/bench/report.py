@@ -11,12 +11,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from smolvideo.bench.input_videos import write_noise_video
+from smolvideo.bench.instruction_sets import cap_environment, check_isa
 from smolvideo.bench.measure import (
     BASELINES,
     BenchTask,
@@ -75,7 +76,8 @@ class BenchOptions:
     affects them alike; medians are reported.
 
     ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantize`` the engine ``native``
-    with such weights is measured against itself without.
+    with such weights is measured against itself without. ``isa`` is one of ``INSTRUCTION_SETS``,
+    to which all engines are capped that respect it.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -88,6 +90,7 @@ class BenchOptions:
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
+    isa: str | None = None
 
     @property
     def variants(self) -> tuple[tuple[str, str], ...]:
@@ -133,9 +136,12 @@ class BenchReport:
 def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: None) -> BenchReport:
     """Measure each engine ``repeats`` times, in turns.
 
-    Raises UsageError where a baseline is not installed or does not support the device, ModelError
-    where a measurement fails, with the last line of its output.
+    Raises UsageError where a baseline is not installed or does not support the device, or this
+    processor lacks the instruction set; ModelError where a measurement fails, with the last line of
+    its output.
     """
+    if options.isa is not None:
+        check_isa(options.isa)
     peers = [engine for engine in options.engines if engine in BASELINES]
     for peer in peers:
         check_baseline(peer, options.device)
@@ -187,19 +193,26 @@ def _tasks(
             quantize,
             kept,
             str(folder / engine) if engine in BASELINES else None,
+            options.isa,
         )
     return tasks
 
 
 def _in_a_process(task: BenchTask) -> Measurement:
     what = f"measuring `{task.engine}`"
-    lines = _run("smolvideo.bench.measure", [json.dumps(asdict(task))], what)
+    environment = cap_environment(task.isa)
+    lines = _run("smolvideo.bench.measure", [json.dumps(asdict(task))], what, environment)
     if not lines:
         raise ModelError(f"{what} failed: it said nothing")
     return Measurement(**json.loads(lines[-1]))
 
 
-def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
+def _run(
+    module: str,
+    arguments: Sequence[str],
+    what: str,
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
     """Run ``python -m module`` and return its output lines. Raises ModelError where it fails."""
     run = subprocess.run(
         [sys.executable, "-X", "utf8", "-m", module, *arguments],
@@ -207,6 +220,7 @@ def _run(module: str, arguments: Sequence[str], what: str) -> list[str]:
         encoding="utf-8",
         errors="replace",
         check=False,
+        env=environment,
     )
     if run.returncode:
         said = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
+from smolvideo.bench.instruction_sets import INSTRUCTION_SETS, check_isa
 from smolvideo.cli.bench_frames import bench_frames
 from smolvideo.cli.flags import Flags, SectionCommand, SectionGroup, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
@@ -91,6 +92,11 @@ class MeasurementFlags(Flags, section="Measurement"):
         default_from=BenchOptions,
         help="Tokens of each answer.",
     )
+    isa: str | None = flag(
+        type=click.Choice(list(INSTRUCTION_SETS)),
+        show_default="all of this processor",
+        help="Cap the instruction set of torch, oneDNN, MKL and numba, as on a smaller processor.",
+    )
     repeats: int = flag(
         type=click.IntRange(min=1),
         default_from=BenchOptions,
@@ -157,6 +163,8 @@ def _read_options(given: BenchFlags) -> BenchOptions:
             "`--quantize` measures the engine `native` with and without",
             hint="leave `--engine` and `--against` out",
         )
+    if given.isa is not None:
+        check_isa(given.isa)
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)
         sources = [] if given.video is None else [given.video]
@@ -176,6 +184,7 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         device=given.device,
         dtype=given.dtype,
         quantize=given.quantize,
+        isa=given.isa,
     )
 
 
@@ -245,6 +254,10 @@ def _show(screen: Output, report: BenchReport) -> None:
         sizes = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if size is None else format_bytes(size) for size in sizes))
     screen.err.print(table)
+    for one in report.measured:
+        if one.instruction_set is not None:
+            text = f"{one.name} runs {one.instruction_set}"
+            screen.err.print(escape_controls(text), highlight=False, soft_wrap=True)
     # Ratios and the error of quantization.
     ratios = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
     screen.err.print("ratios: " + " · ".join(ratios), highlight=False)

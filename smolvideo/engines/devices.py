@@ -108,6 +108,15 @@ BF16_FEATURES_ARM = frozenset({"bf16", "svebf16"})
 (``i8mm`` multiplies int8 with int8; here int8 weights meet floating-point activations, so it
 decides nothing.)"""
 
+_ISA_CAPS = {
+    "ATEN_CPU_CAPABILITY": {"default", "avx2"},
+    "ONEDNN_MAX_CPU_ISA": {
+        *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+    },
+}
+"""Variables that cap the instruction sets of torch and oneDNN → values without bfloat16 products.
+(With AVX2_VNNI_2 oneDNN only converts it.)"""
+
 _CPUINFO = Path("/proc/cpuinfo")
 _MEASURED_ROUNDS = 5
 
@@ -222,7 +231,9 @@ def check_quantize(quantize: str, device: "torch.device", dtype: "torch.dtype") 
 
 def cpu_has_bf16() -> bool:
     """True where the CPU multiplies bfloat16 matrices faster than float32 ones (AMX,
-    AVX512-BF16)."""
+    AVX512-BF16), and the environment does not cap torch or oneDNN below that."""
+    if _is_capped_below_bf16():
+        return False
     features = cpu_features()
     if features is None:  # not Linux: torch's own checks, where this torch has them
         import torch
@@ -232,6 +243,10 @@ def cpu_has_bf16() -> bool:
     if features & BF16_FLAGS_X86:
         return True
     return bool(features & BF16_FEATURES_ARM) and _bf16_is_faster()
+
+
+def _is_capped_below_bf16() -> bool:
+    return any(os.environ.get(variable) in values for variable, values in _ISA_CAPS.items())
 
 
 def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:

@@ -21,7 +21,7 @@ from functools import cache as remembered
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smolvideo.engines.base import closed_error, release_memory
+from smolvideo.engines.base import closed_error, release_memory, trim_heap
 from smolvideo.engines.devices import synchronize, wrap_torch_errors
 from smolvideo.engines.feature_cache import KEY_BYTES, FeatureCache
 from smolvideo.errors import ModelError
@@ -332,6 +332,8 @@ class FrameEncoder:
         """
         import torch
 
+        from smolvideo.network.compilation import is_compiling, wait_for_kernels
+
         # read known features from the cache
         network = self.network
         config = network.config
@@ -357,13 +359,21 @@ class FrameEncoder:
 
         # encode the missing frames, on a CPU one chunk per core at a time
         done = from_cache = len(images) - len(recall.missing)
+        if recall.missing:
+            wait_for_kernels(network.encode_kernels, on_progress)
         if len(images):
             on_progress(Progress("encode", done, len(images)))
+        compiling = False
         with one_core_per_call(self.device) as run_each:
             for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
                 recall.store(places)
                 done += len(places)
+                if is_compiling() is not compiling:  # kernels of later stages
+                    compiling = not compiling
+                    on_progress(Progress("compile") if compiling else Progress("compile", 1, 1))
                 on_progress(Progress("encode", done, len(images)))
+        if recall.missing and self.device.type == "cpu":
+            trim_heap()  # before the prompt takes memory of its own
         return features, from_cache
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.engines.base import GenerationOptions, describe_engine
+from smolvideo.engines.base import GenerationOptions, describe_engine, trim_heap
 from smolvideo.engines.devices import (
     TINY_PARAMETERS,
     check_quantize,
@@ -66,6 +66,8 @@ def load_native_engine(
             dtype=number_format,
             quantize=quantize,
         )
+    if torch_device.type == "cpu":
+        trim_heap()
     kept = None
     # The feature cache, for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms more
     # to be stored first (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15
