@@ -123,12 +123,18 @@ def openvino_instruction_set(models: Iterable[Any]) -> str:
     Its runtime graph names the primitive of each node: ``brgemm_avx2_f32``.
     """
     found: Counter[str] = Counter()
+    layers: dict[str, set[str]] = {}
     for model in models:
         for node in model.get_runtime_model().get_ops():
             info = node.get_rt_info()
-            if "primitiveType" in info:
-                found.update(_set_of(str(info["primitiveType"].astype(str))))
-    return ", ".join(f"{name} in {count} nodes" for name, count in found.most_common())
+            if "primitiveType" in info and "layerType" in info:
+                for name in _set_of(info["primitiveType"].astype(str)):
+                    found[name] += 1
+                    layers.setdefault(name, set()).add(info["layerType"].astype(str))
+    return ", ".join(
+        f"{name} in {count} nodes ({' '.join(sorted(layers[name]))})"
+        for name, count in found.most_common()
+    )
 
 
 def _set_of(primitive: str) -> list[str]:

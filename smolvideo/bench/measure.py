@@ -106,6 +106,7 @@ class BenchTask:
     ``frames`` are taken from ``video``, fewer where it has fewer. ``log_probabilities`` names a
     file for the log-probabilities after the first question, which the engine ``native`` writes.
     ``exported`` is the folder of a baseline's own files. ``isa`` is the cap of this process.
+    ``first_question_only``: no others are asked, for the peak memory alone.
     """
 
     engine: str
@@ -119,6 +120,7 @@ class BenchTask:
     log_probabilities: str | None = None
     exported: str | None = None
     isa: str | None = None
+    first_question_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def measure(task: BenchTask) -> Measurement:
     first_token = seconds["encode"] + seconds["prefill"]
     # further questions: one by one, then in a batch
     next_question, twenty = first_token, None
-    if session is not None:
+    if session is not None and not task.first_question_only:
         others = list(questions)
         waits = sorted(_wait(session, prompt, generation) for prompt in others[:_ASKED_ALONE])
         next_question = waits[len(waits) // 2]

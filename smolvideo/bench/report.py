@@ -77,7 +77,8 @@ class BenchOptions:
 
     ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantize`` the engine ``native``
     with such weights is measured against itself without. ``isa`` is one of ``INSTRUCTION_SETS``,
-    to which all engines are capped that respect it.
+    to which all engines are capped that respect it. ``memory_sweep`` are numbers of frames for
+    which the peak memory of the first engine is measured, too.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -91,6 +92,7 @@ class BenchOptions:
     dtype: str = "auto"
     quantize: str = "none"
     isa: str | None = None
+    memory_sweep: tuple[int, ...] = ()
 
     @property
     def variants(self) -> tuple[tuple[str, str], ...]:
@@ -106,7 +108,8 @@ class BenchReport:
 
     ``encode``, ``first_token``, ``generation`` and ``next_question`` are speedups of the first;
     ``twenty_questions`` is the time of twenty questions relative to one. ``log_probability_error``
-    is that of quantized weights, on the first question's next token.
+    is that of quantized weights, on the first question's next token. ``memory_by_frames`` maps the
+    frames of ``memory_sweep`` to peak memory in bytes.
     """
 
     options: BenchOptions
@@ -114,6 +117,7 @@ class BenchReport:
     ratios: dict[str, float]
     machine: dict[str, Any]
     log_probability_error: dict[str, float] | None = None
+    memory_by_frames: dict[int, int | None] | None = None
 
     def to_json(self) -> str:
         """Serialize to one line."""
@@ -130,6 +134,8 @@ class BenchReport:
         }
         if self.log_probability_error is not None:
             content["log_probability_error"] = self.log_probability_error
+        if self.memory_by_frames is not None:
+            content["memory_by_frames"] = self.memory_by_frames
         return visible_json(json.dumps(content))
 
 
@@ -154,7 +160,7 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
         video = options.video
         if video is None:
             video = Path(folder) / "video.mp4"
-            write_noise_video(video, options.frames)
+            write_noise_video(video, max(options.frames, *options.memory_sweep, 1))
         for peer in peers:
             on_progress(f"converting for {peer}")
             arguments = [checkpoint, str(Path(folder) / peer), options.dtype]
@@ -166,12 +172,27 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
             for name, task in tasks.items():
                 on_progress(f"measuring {name}, {number + 1} of {options.repeats}")
                 runs[name].append(_in_a_process(task))
+        memory = _sweep_memory(options, next(iter(tasks.values())), on_progress)
         error = None
         if options.quantize != "none":
             ours, theirs = (Path(task.log_probabilities or "") for task in tasks.values())
             error = logprob_error(ours, theirs)
     measured = tuple(medians(runs[name]) for name in tasks)
-    return BenchReport(options, measured, ratios(measured), machine(options.engines), error)
+    return BenchReport(options, measured, ratios(measured), machine(options.engines), error, memory)
+
+
+def _sweep_memory(
+    options: BenchOptions, task: BenchTask, on_progress: OnBenchProgress
+) -> dict[int, int | None] | None:
+    """Measure the peak memory of one engine for several numbers of frames; None for none."""
+    if not options.memory_sweep:
+        return None
+    peaks = {}
+    for frames in options.memory_sweep:
+        on_progress(f"measuring the memory of {task.engine} for {frames} frames")
+        one = replace(task, frames=frames, log_probabilities=None, first_question_only=True)
+        peaks[frames] = _in_a_process(one).peak_memory_bytes
+    return peaks
 
 
 def _tasks(

@@ -22,6 +22,8 @@ from smolvideo.show.console import Output, open_screen
 from smolvideo.source import resolve_source
 
 _DEFAULTS = BenchOptions()
+SWEPT_FRAMES = (1, 10, 50, 100)
+_SWEPT = ", ".join(map(str, SWEPT_FRAMES))
 
 
 class BenchModelFlags(Flags, section="Model"):
@@ -91,6 +93,9 @@ class MeasurementFlags(Flags, section="Measurement"):
         type=click.IntRange(min=2),
         default_from=BenchOptions,
         help="Tokens of each answer.",
+    )
+    memory_sweep: bool = flag(
+        help=f"Peak memory of the first engine for {_SWEPT} frames, too.",
     )
     isa: str | None = flag(
         type=click.Choice(list(INSTRUCTION_SETS)),
@@ -185,6 +190,7 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         dtype=given.dtype,
         quantize=given.quantize,
         isa=given.isa,
+        memory_sweep=SWEPT_FRAMES if given.memory_sweep else (),
     )
 
 
@@ -254,6 +260,13 @@ def _show(screen: Output, report: BenchReport) -> None:
         sizes = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if size is None else format_bytes(size) for size in sizes))
     screen.err.print(table)
+    if report.memory_by_frames is not None:
+        peaks = (
+            f"{format_bytes(peak)} for {frames}"
+            for frames, peak in report.memory_by_frames.items()
+            if peak is not None
+        )
+        screen.err.print(f"peak memory by frames: {', '.join(peaks)}", highlight=False)
     for one in report.measured:
         if one.instruction_set is not None:
             text = f"{one.name} runs {one.instruction_set}"
