@@ -105,17 +105,10 @@ measured."""
 
 BF16_FEATURES_ARM = frozenset({"bf16", "svebf16"})
 """Their names on Arm, where the gain depends on the processor, and on whether torch uses them.
-(``i8mm`` multiplies int8 with int8; here int8 weights meet floating-point activations, so it
-decides nothing.)"""
+(``i8mm`` multiplies int8 with int8, and decides nothing about bfloat16.)"""
 
-_ISA_CAPS = {
-    "ATEN_CPU_CAPABILITY": {"default", "avx2"},
-    "ONEDNN_MAX_CPU_ISA": {
-        *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
-    },
-}
-"""Variables that cap the instruction sets of torch and oneDNN → values without bfloat16 products.
-(With AVX2_VNNI_2 oneDNN only converts it.)"""
+_CAPS_BELOW_BF16 = {"default", "avx2", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
+"""Values of ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA that exclude bfloat16 products."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MEASURED_ROUNDS = 5
@@ -232,8 +225,6 @@ def check_quantize(quantize: str, device: "torch.device", dtype: "torch.dtype") 
 def cpu_has_bf16() -> bool:
     """True where the CPU multiplies bfloat16 matrices faster than float32 ones (AMX,
     AVX512-BF16), and the environment does not cap torch or oneDNN below that."""
-    if _is_capped_below_bf16():
-        return False
     features = cpu_features()
     if features is None:  # not Linux: torch's own checks, where this torch has them
         import torch
@@ -241,12 +232,9 @@ def cpu_has_bf16() -> bool:
         questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
     if features & BF16_FLAGS_X86:
-        return True
+        caps = {os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")}
+        return not caps & _CAPS_BELOW_BF16
     return bool(features & BF16_FEATURES_ARM) and _bf16_is_faster()
-
-
-def _is_capped_below_bf16() -> bool:
-    return any(os.environ.get(variable) in values for variable, values in _ISA_CAPS.items())
 
 
 def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str] | None:
