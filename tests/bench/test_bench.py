@@ -1,7 +1,7 @@
 """The bench: measurements of small networks, and the arithmetic of its report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -113,7 +113,9 @@ def _measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ``test_peers.py``.
     """
 
-    def run(module: str, arguments: Sequence[str], what: str) -> list[str]:
+    def run(
+        module: str, arguments: Sequence[str], what: str, environment: Mapping[str, str]
+    ) -> list[str]:
         assert module == "smolvideo.bench.measure"
         measured = measure(BenchTask(**json.loads(arguments[0])))
         return [json.dumps(asdict(measured))]

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from smolvideo.bench import BenchOptions, instruction_sets, report
 from smolvideo.bench.instruction_sets import (
     INSTRUCTION_SETS,
     _set_of,
@@ -14,6 +16,8 @@ from smolvideo.bench.instruction_sets import (
     capped_environment,
     check_isa,
 )
+from smolvideo.bench.measure import BenchTask
+from smolvideo.cli.bench import bench
 from smolvideo.engines import devices
 from smolvideo.errors import UsageError
 
@@ -121,3 +125,25 @@ def test_auto_takes_no_bfloat16_below_a_cap(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, value)
     assert devices.cpu_has_bf16() is expected
+
+
+def test_cap_that_the_processor_lacks_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instruction_sets, "cpu_features", lambda: frozenset(AVX2))
+    with pytest.raises(UsageError, match="no `avx512_vnni`") as error:
+        bench.main(["--isa", "avx512_vnni"], standalone_mode=False)
+    assert error.value.hint == "it has `avx2`"
+
+
+def test_memory_sweep_measures_each_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks: list[BenchTask] = []
+
+    def measure(task: BenchTask) -> SimpleNamespace:
+        tasks.append(task)
+        return SimpleNamespace(peak_memory_bytes=1000 + task.frames)
+
+    monkeypatch.setattr(report, "_in_a_process", measure)
+    task = BenchTask("native", "nano", "v.mp4", 8, 4, "cpu", "auto", isa="avx2")
+    options = BenchOptions(memory_sweep=(1, 100))
+    assert report._sweep_memory(options, task, lambda _: None) == {1: 1001, 100: 1100}
+    assert all(one.first_question_only and one.isa == "avx2" for one in tasks)
+    assert report._sweep_memory(BenchOptions(), task, lambda _: None) is None
