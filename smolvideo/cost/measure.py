@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from smolvideo.cost.operations import attention_flops, causal_pairs, decoder_weights
@@ -93,7 +94,7 @@ def measure_rates(
     Attention kernels that the engine compiles on this processor are compiled here, and kept.
     ``clock`` and ``cpu_clock`` give seconds, the latter of the CPU.
     """
-    has_torch, begun = "torch" in sys.modules, time.process_time()
+    process_bytes, start_seconds = _started_process()
     set_num_threads()
     import torch
 
@@ -102,9 +103,6 @@ def measure_rates(
     assert shapes is not None
     parameters = 1 if request.tiny else 1 << 30
     dtype = choose_dtype(device, parameters, request.dtype)
-    process_bytes = _process_bytes()
-    # Where torch was imported before, the whole process is taken for its start.
-    start_seconds = time.process_time() - (0.0 if has_torch else begun)
     threads = torch.get_num_threads()
     timer = _Timer(device, clock, cpu_clock)
     with torch.inference_mode():
@@ -305,6 +303,16 @@ def _repeat(
     """The same angles over and over, for ``length`` tokens: their values do not matter here."""
     cos, sin = (part.repeat(1, -(-length // part.shape[1]), 1, 1)[:, :length] for part in cos_sin)
     return cos, sin
+
+
+@lru_cache(maxsize=1)
+def _started_process() -> tuple[int, float]:
+    """Resident memory of this process when torch is loaded and nothing was measured yet, and the
+    CPU time that loading took; where torch was loaded before, that of the whole process."""
+    begun = 0.0 if "torch" in sys.modules else time.process_time()
+    import torch  # noqa: F401 -- imported for its time
+
+    return _process_bytes(), time.process_time() - begun
 
 
 def _process_bytes() -> int:
