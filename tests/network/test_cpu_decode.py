@@ -557,7 +557,7 @@ def test_bfloat16_rounding_equals_torch() -> None:
 
 @jit
 def _multiply(matrix: WeightMatrix, vectors: np.ndarray, into: np.ndarray, counting: Any) -> None:
-    matmul(matrix, 0, vectors, into, False, counting.ctypes.data, 0)
+    matmul(matrix, 0, vectors, into, counting.ctypes.data, 0)
 
 
 def test_matmul_of_int8_weights_with_bfloat16_scales() -> None:
@@ -575,6 +575,7 @@ def test_matmul_of_int8_weights_with_bfloat16_scales() -> None:
         inputs=64,
         tile=1,
         rows_per_chunk=19,
+        adds=False,
     )
     expected = weights.float() * scales.float()[:, None]
     for tokens in (1, 4, 7):  # one by one, four together, and both
@@ -582,6 +583,8 @@ def test_matmul_of_int8_weights_with_bfloat16_scales() -> None:
         got = np.full((tokens, 95), math.nan, np.float32)
         _multiply(matrix, vectors.numpy(), got, new_counters(1))
         torch.testing.assert_close(torch.from_numpy(got), vectors @ expected.T)
+        _multiply(matrix._replace(adds=True), vectors.numpy(), got, new_counters(1))
+        torch.testing.assert_close(torch.from_numpy(got), 2 * vectors @ expected.T)
 
 
 @jit
