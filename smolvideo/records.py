@@ -97,6 +97,7 @@ class AnswerRecord:
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
+    arithmetic: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, Count] = field(default_factory=dict)
     frames_from_cache: Count = 0

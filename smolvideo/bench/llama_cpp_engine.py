@@ -61,6 +61,7 @@ class LlamaCppEngine:
     name = "llama.cpp"
     device = "cpu"
     quantize = "none"
+    arithmetic = "float"
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()

@@ -214,6 +214,7 @@ class OpenVinoEngine:
     name = "openvino"
     device = "cpu"
     quantize = "none"
+    arithmetic = "float"
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         started = time.perf_counter()

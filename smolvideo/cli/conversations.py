@@ -32,7 +32,7 @@ from smolvideo.source import VideoSource
 
 _ONLY_FOR_SOURCES = ("max_frames", "fps", "start", "end", "strategy", "subtitles")
 _NOT_WHILE_GOING_ON = ("geometry", "layout", "split_images", "reader")
-_RUNTIME = ("engine", "device", "dtype", "quantize", "offline")
+_RUNTIME = ("engine", "device", "dtype", "quantize", "arithmetic", "offline")
 
 
 class ContinueFlags(Flags, section="Conversation"):
@@ -73,6 +73,7 @@ def read_settings(given: ConversationFlags) -> Settings:
         device=given.device,
         dtype=given.dtype,
         quantize=given.quantize,
+        arithmetic=given.arithmetic,
         offline=given.offline,
         reader=given.reader,
         sampling=read_sampling(given),

@@ -13,7 +13,7 @@ import click
 
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeType, TimeType, flag
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.engines import ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
+from smolvideo.engines import ARITHMETICS, ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
 from smolvideo.models.registry import AUTO, PromptFormat, is_auto
 from smolvideo.prompt import Geometry, PromptOptions
@@ -72,6 +72,13 @@ class EngineFlags(ModelFlags, section="Model"):
         help="int8: most weights in half the memory of bfloat16. int4: most weights of the "
         "decoder's layers as 4-bit integers, the others as int8: two fifths of bfloat16, larger "
         "errors. For the engine native on a CPU.",
+    )
+    arithmetic: str = flag(
+        type=click.Choice(ARITHMETICS),
+        default=ARITHMETICS[0],
+        help="int8: frames and prompts are multiplied in int8, faster on CPUs without bfloat16; "
+        "float: they are not; auto: int8 where --dtype is auto and the model loses little, which "
+        "its first frames show.",
     )
 
 
@@ -325,6 +332,7 @@ def read_engine_spec(given: ModelFlags) -> EngineSpec:
         device=given.device,
         dtype=given.dtype,
         quantize=given.quantize,
+        arithmetic=given.arithmetic,
     )
 
 

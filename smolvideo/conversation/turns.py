@@ -33,6 +33,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
+    arithmetic: str = "auto"
     offline: bool = False
     reader: str = "auto"
     sampling: FrameSampling = field(default_factory=FrameSampling)
@@ -63,7 +64,7 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
         generation = dict(kept.get("generation", {}))
         generation["stop"] = tuple(generation.get("stop", ()))
         kept["generation"] = _options(GenerationOptions, generation)
-        for name in ("model", "engine", "device", "dtype", "quantize", "reader"):
+        for name in ("model", "engine", "device", "dtype", "quantize", "arithmetic", "reader"):
             if not isinstance(kept.get(name, ""), str):
                 raise TypeError(name)
         if not isinstance(kept.get("model_reason"), str | None):

@@ -74,8 +74,9 @@ class StreamingEngine(Protocol):
 
     ``device`` and ``dtype`` are resolved (``cpu``, ``cuda:0``; ``bfloat16``), never ``auto``;
     ``quantize`` is the weight format: ``none`` (all in the dtype), ``int8`` (most weights), or
-    ``int4`` (most of the decoder's layers, others as with int8). ``load_seconds`` is the time to
-    load the weights.
+    ``int4`` (most of the decoder's layers, others as with int8). ``arithmetic`` is ``int8`` where
+    activations of many rows are quantized, too, ``float``, or ``auto`` until frames have decided.
+    ``load_seconds`` is the time to load the weights.
     """
 
     @property
@@ -88,6 +89,8 @@ class StreamingEngine(Protocol):
     def dtype(self) -> str: ...
     @property
     def quantize(self) -> str: ...
+    @property
+    def arithmetic(self) -> str: ...
     @property
     def load_seconds(self) -> float: ...
 
@@ -146,7 +149,7 @@ class Engine(StreamingEngine, Protocol):
 def describe_engine(engine: StreamingEngine, *, closed: bool) -> str:
     """Format as ``<NativeEngine nano: cpu, bfloat16>``."""
     state = ", closed" if closed else ""
-    dtype = format_dtype(engine.dtype, engine.quantize)
+    dtype = format_dtype(engine.dtype, engine.quantize, engine.arithmetic)
     kind = type(engine).__name__
     return f"<{kind} {engine.checkpoint.name}: {engine.device}, {dtype}{state}>"
 
@@ -178,13 +181,17 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def format_dtype(dtype: str, quantize: str = "none") -> str:
-    """Format as ``bfloat16``, or ``bfloat16 with int8 weights``."""
-    return dtype if quantize == "none" else f"{dtype} with {quantize} weights"
+def format_dtype(dtype: str, quantize: str = "none", arithmetic: str | None = "float") -> str:
+    """Format as ``bfloat16``, ``bfloat16 with int8 weights``, or ``float32 with int8
+    arithmetic``."""
+    parts = [] if quantize == "none" else [f"{quantize} weights"]
+    if arithmetic == "int8":
+        parts.append("int8 arithmetic")
+    return f"{dtype} with {' and '.join(parts)}" if parts else dtype
 
 
 EngineLoader = Callable[..., Engine]
-"""``(checkpoint, *, device, dtype, quantize, cache, on_progress) -> Engine``.
+"""``(checkpoint, *, device, dtype, quantize, arithmetic, cache, on_progress) -> Engine``.
 
 Raises ModelError or UsageError.
 """

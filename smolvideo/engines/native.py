@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from smolvideo.answer import Answer, AnswerStream
+from smolvideo.engines.arithmetic import ArithmeticCheck, ArithmeticVerdict, choose_arithmetic
 from smolvideo.engines.base import GenerationOptions, describe_engine, trim_heap
 from smolvideo.engines.devices import (
     TINY_PARAMETERS,
@@ -19,7 +20,8 @@ from smolvideo.engines.devices import (
     wrap_torch_errors,
 )
 from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.frame_encoder import FrameEncoder, ScopedFeatureCache, weight_files_stat
+from smolvideo.engines.feature_keys import ScopedFeatureCache, code_digest, weight_files_stat
+from smolvideo.engines.frame_encoder import FrameEncoder
 from smolvideo.engines.session import Session
 from smolvideo.errors import ModelError
 from smolvideo.models import Checkpoint
@@ -41,6 +43,7 @@ def load_native_engine(
     device: str = "auto",
     dtype: str = "auto",
     quantize: str = "none",
+    arithmetic: str = "auto",
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "NativeEngine":
@@ -56,8 +59,17 @@ def load_native_engine(
     torch_device = choose_device(device)
     number_format = choose_dtype(torch_device, checkpoint.weights.parameters, dtype)
     check_quantize(quantize, torch_device, number_format)
+    wanted = choose_arithmetic(
+        arithmetic,
+        device=torch_device,
+        dtype=number_format,
+        is_auto_dtype=dtype == "auto",
+        parameters=checkpoint.weights.parameters,
+    )
     # load the weights
     state = weight_files_stat(checkpoint.weights)
+    check = ArithmeticCheck(state, code_digest(), cache) if wanted == "auto" else None
+    verdict = ArithmeticVerdict(wanted) if check is None else check.stored()
     with wrap_torch_errors(str(torch_device), "loading the weights"):
         network = load_network(
             checkpoint.folder,
@@ -65,13 +77,14 @@ def load_native_engine(
             device=torch_device,
             dtype=number_format,
             quantize=quantize,
+            arithmetic="both" if verdict is None else verdict.arithmetic,
+            float_layers=() if verdict is None else verdict.float_layers,
         )
     if torch_device.type == "cpu":
         trim_heap()
     kept = None
-    # The feature cache, for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms more
-    # to be stored first (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15
-    # s).
+    # for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms more to be stored first
+    # (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15 s)
     if cache is not None:
         kept = ScopedFeatureCache.of_network(
             cache,
@@ -84,7 +97,8 @@ def load_native_engine(
         )
     on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
     seconds = time.perf_counter() - started
-    return NativeEngine(checkpoint, network, quantize=quantize, kept=kept, load_seconds=seconds)
+    encoder = FrameEncoder(network, kept=kept, verdict=verdict, check=check)
+    return NativeEngine(checkpoint, encoder, quantize=quantize, load_seconds=seconds)
 
 
 def compile_kernels(checkpoint: Checkpoint, *, on_progress: OnProgress = no_progress) -> None:
@@ -101,7 +115,14 @@ def compile_kernels(checkpoint: Checkpoint, *, on_progress: OnProgress = no_prog
     from smolvideo.network.model import start_compiling
 
     config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
-    kernels = start_compiling(config, device, dtype)
+    arithmetic = choose_arithmetic(
+        "auto",
+        device=device,
+        dtype=dtype,
+        is_auto_dtype=True,
+        parameters=checkpoint.weights.parameters,
+    )
+    kernels = start_compiling(config, device, dtype, in_int8=arithmetic != "float")
     wait_for_kernels(kernels, on_progress)
     for kernel in kernels:
         kernel.get()
@@ -116,16 +137,15 @@ class NativeEngine:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        network: "SmolVLM",
+        encoder: FrameEncoder,
         *,
         quantize: str = "none",
-        kept: ScopedFeatureCache | None = None,
         load_seconds: float = 0.0,
     ) -> None:
         self.checkpoint = checkpoint
         self.quantize = quantize
         self.load_seconds = load_seconds
-        self.encoder = FrameEncoder(network, kept=kept)
+        self.encoder = encoder
 
     @property
     def network(self) -> "SmolVLM":
@@ -152,6 +172,16 @@ class NativeEngine:
     @property
     def dtype(self) -> str:
         return str(self.encoder.dtype).removeprefix("torch.")
+
+    @property
+    def arithmetic(self) -> str:
+        """``int8`` or ``float``: arithmetic of many rows of activations; ``auto`` until frames have
+        decided."""
+        return self.encoder.arithmetic
+
+    def settle_arithmetic(self) -> None:
+        """Decide the arithmetic now, on generated pictures if there were no frames yet."""
+        self.encoder.settle_arithmetic()
 
     def stream(
         self,

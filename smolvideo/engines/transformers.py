@@ -172,18 +172,24 @@ def load_transformers_engine(
     device: str = "auto",
     dtype: str = "auto",
     quantize: str = "none",
+    arithmetic: str = "auto",
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
 ) -> "TransformersEngine":
     """Load ``checkpoint``, ready to answer. Raises as ``load_engine`` does.
 
-    Raises UsageError with a ``cache`` or with quantized weights: a reference computes everything
-    itself, from the weights as they are.
+    Raises UsageError with a ``cache``, quantized weights or int8 arithmetic: a reference computes
+    everything itself, from the weights as they are.
     """
     if quantize != "none":
         raise UsageError(
             f"the engine `transformers` does not know `--quantize {quantize}`",
             hint="run with `--engine native`, or leave `--quantize` out",
+        )
+    if arithmetic == "int8":
+        raise UsageError(
+            "the engine `transformers` has no int8 arithmetic",
+            hint="run with `--engine native`, or leave `--arithmetic` out",
         )
     if cache is not None:
         raise UsageError("the engine `transformers` keeps no features in a cache")
@@ -205,6 +211,7 @@ class TransformersEngine:
 
     name = "transformers"
     quantize = "none"
+    arithmetic = "float"
 
     def __init__(self, checkpoint: Checkpoint, network: Any, *, load_seconds: float = 0.0) -> None:
         self.checkpoint = checkpoint

@@ -129,6 +129,7 @@ def _config(info: RunInfo) -> dict[str, Any]:
         "model": "smolvideo",
         "model_args": f"pretrained={info.model['name']},revision={info.model['revision']},"
         f"dtype={info.model['dtype']},quantize={info.model.get('quantize', 'none')},"
+        f"arithmetic={info.model.get('arithmetic', 'float')},"
         f"max_frames={info.settings['sampling']['max_frames']}",
         "batch_size": 1,
         "device": info.model["device"],

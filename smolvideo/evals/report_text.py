@@ -29,12 +29,14 @@ def settings_lines(report: EvalReport) -> list[str]:
     layout = settings["prompt_options"]["layout"] or "the model's own"
     revision = model["revision"] or (model["weights"] or "")[:12]
     protocol = "CinePile's own protocol" if _official(settings) else "not an official protocol"
+    number_format = format_dtype(
+        model["dtype"], model.get("quantize", "none"), model.get("arithmetic")
+    )
     lines = [
         f"prompt {settings['prompt']}, scoring {scoring}{reading}: {protocol}",
         f"up to {sampling['max_frames']} frames, {sampling['strategy']}, geometry {geometry}, "
         f"layout {layout}, subtitles {settings['subtitles']}",
-        f"{model['engine']} on {model['device']} in "
-        f"{format_dtype(model['dtype'], model.get('quantize', 'none'))}, revision {revision}",
+        f"{model['engine']} on {model['device']} in {number_format}, revision {revision}",
     ]
     return [escape_controls(line) for line in lines]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smolvideo.engines import Engine
+from smolvideo.engines import Engine, settled_arithmetic
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.evals.evaluator import Evaluator
 from smolvideo.evals.item import Benchmark, EvalItem
@@ -330,6 +330,7 @@ def model_identity(engine: Engine) -> dict[str, Any]:
         "device": engine.device,
         "dtype": engine.dtype,
         "quantize": engine.quantize,
+        "arithmetic": settled_arithmetic(engine),
     }
 
 

@@ -184,7 +184,8 @@ class RunInfo:
 
     ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
     ``revision``, ``weights`` (their hash without a revision), ``engine``, ``device``, ``dtype``,
-    ``quantize``. ``model_reason`` is why ``auto`` chose the model, None where it was named.
+    ``quantize``, ``arithmetic``. ``model_reason`` is why ``auto`` chose the model, None where it
+    was named.
     """
 
     benchmark: dict[str, Any]
@@ -214,8 +215,8 @@ class RunInfo:
         return [f"{name}: {mine.get(name)}{joint}{others.get(name)}" for name in names]
 
     def _flat(self) -> dict[str, Any]:
-        # Older runs have no `quantize`: their weights were not quantized.
-        model = {"quantize": "none", **self.model}
+        # Older runs have no `quantize` and `arithmetic`: nothing was quantized.
+        model = {"quantize": "none", "arithmetic": "float", **self.model}
         # Older runs call CinePile's rule `official`, the newer ones `cinepile`.
         settings = dict(self.settings)
         if settings.get("extractor") == "official":
@@ -250,6 +251,7 @@ class _Model:
     revision: str | None = None
     weights: str | None = None
     quantize: str = "none"
+    arithmetic: str = "float"
 
 
 @dataclass(frozen=True)

@@ -195,13 +195,60 @@ TORCH_BACKEND = AttentionBackend("torch", attention, attention)
 
 @cache
 def attention_backend(
-    width: int, dtype: torch.dtype
+    width: int, dtype: torch.dtype, *, in_int16: bool = False
 ) -> CompiledInBackground[AttentionBackend] | None:
     """Return the fastest backend on this CPU for heads of ``width`` elements, compiled in the
-    background; None for dtypes that torch alone computes."""
-    return (
-        CompiledInBackground(partial(_select_backend, width)) if dtype is torch.bfloat16 else None
-    )
+    background; None where torch alone computes.
+
+    ``in_int16``: in float32, too, by int16 products, with a relative error of 5e-4.
+    """
+    if dtype is torch.bfloat16:
+        return CompiledInBackground(partial(_select_backend, width))
+    if dtype is torch.float32 and in_int16 and width % 2 == 0:
+        return CompiledInBackground(_select_int16_backend)
+    return None
+
+
+def _select_int16_backend(kept: bool) -> AttentionBackend:
+    if not has_numba():
+        return TORCH_BACKEND
+    from smolvideo.network.kernels import int16_attention, int16_matmul, jit
+
+    if int16_matmul.dot_instruction() is None:
+        return TORCH_BACKEND
+    build = KernelBuild(f"{int16_attention.__name__}:attention_for_cpu")
+    run = partial(int16_attention_cpu, build.compile(kept=kept))
+    return AttentionBackend(f"int16, {jit.compiler_version()}", run, run)
+
+
+def int16_attention_cpu(
+    attend_rows: "JitFunction", q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
+) -> Tensor:
+    """Compute ``attention`` in float32 by the compiled kernel of int16 products; the same bits with
+    any number of threads, and for any split of the queries."""
+    from smolvideo.network.kernels.flash_attention import AttentionShape
+    from smolvideo.network.kernels.int16_attention import PHASES_PER_GROUP
+    from smolvideo.network.kernels.int16_packing import new_packed_rows
+    from smolvideo.network.kernels.work_sharing import new_counters
+
+    b, heads, rows, width = q.shape
+    groups, length = k.shape[1:3]
+    assert q.stride(-1) == v.stride(-1) == 1  # the kernel cannot check addresses
+    # Laid out [B, L, H, d], so that the caller joins the heads without a copy.
+    mixed = q.new_empty(b, rows, heads, width).transpose(1, 2)
+    shape = AttentionShape(heads, groups, rows, length, width, causal)
+    laid = new_packed_rows(shape)
+    for item in range(b):
+        counters = new_counters(PHASES_PER_GROUP * groups)
+        held = q[item], k[item], v[item], mixed[item]
+        arguments = (*map(_rows, held[:3]), shape, laid, _rows(held[3]), counters)
+
+        def work(arguments: tuple[object, ...] = arguments, held: object = held) -> None:
+            assert held is not None  # keeps the tensors alive while a thread uses their addresses
+            attend_rows(*arguments)
+
+        parallel_call(work, torch.get_num_threads(), counters)
+    return mixed
 
 
 def _select_backend(width: int, kept: bool) -> AttentionBackend:

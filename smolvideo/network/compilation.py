@@ -66,7 +66,7 @@ class KernelBuild:
         kernel, arguments = self.build(kept=kept)
         with ExitStack() as compiling:
             if kept and not is_on_disk(kernel, arguments):
-                compiling.enter_context(_counted())
+                compiling.enter_context(counted())
                 self._compile_in_child(kernel, arguments)
             kernel(*arguments)
         return kernel
@@ -146,7 +146,8 @@ _count = threading.Lock()
 
 
 @contextmanager
-def _counted() -> Iterator[None]:
+def counted() -> Iterator[None]:
+    """Count the block as a compilation, see ``is_compiling``."""
     global _at_work
     with _count:
         _at_work += 1

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.models.network_config import TextConfig
-from smolvideo.network.attention import attention_reference
+from smolvideo.network.attention import (
+    TORCH_BACKEND,
+    AttentionBackend,
+    attention_backend,
+    attention_reference,
+)
+from smolvideo.network.compilation import CompiledInBackground
+from smolvideo.network.int8_arithmetic import swiglu_mlp
 from smolvideo.network.kv_cache import BatchedKVCache, KVCache
 from smolvideo.network.linear import Embedding, Linear, concat_linear
 from smolvideo.network.threads import PrefillThreads, noop
@@ -60,11 +67,26 @@ class TextAttention(nn.Module):
         self.v_proj = Linear(width, self.kv_heads * head, bias=False)
         self.o_proj = Linear(self.heads * head, width, bias=False)
         self.qkv_proj: Linear | None = None
+        self.compiled_backend: CompiledInBackground[AttentionBackend] | None = None
+        self._in_int16 = False
 
     def fuse_projections(self) -> None:
         """Fuse the projections of queries, keys and values; for inference only."""
         self.qkv_proj = concat_linear(self.q_proj, self.k_proj, self.v_proj)
         del self.q_proj, self.k_proj, self.v_proj
+
+    def use_compiled_attention(self, dtype: torch.dtype) -> None:
+        """Prefill with the fastest attention backend; for inference on a CPU only."""
+        self._in_int16 = dtype is torch.float32 and self.o_proj.int8_product is not None
+        self.compiled_backend = attention_backend(self.head_dim, dtype, in_int16=self._in_int16)
+
+    @property
+    def attention_backend(self) -> AttentionBackend:
+        """Attention backend for prefill; torch's in float32 where this layer is not int8."""
+        is_exact = self.o_proj.int8_product is None or not self.o_proj.uses_int8
+        if self.compiled_backend is None or (self._in_int16 and is_exact):
+            return TORCH_BACKEND
+        return self.compiled_backend.get()
 
     def project(self, x: Tensor) -> Tensor:
         """Project ``[B, L, D]`` to queries, keys and values, ``[B, L, H + 2 G, d]``."""
@@ -92,6 +114,8 @@ class TextAttention(nn.Module):
         v = projected[:, :, heads + kv_heads :].transpose(1, 2)
         if isinstance(attn_mask, Tensor):
             mixed = attention_reference(q, k, v, attn_mask)
+        elif isinstance(attn_mask, KVCache):
+            mixed = attn_mask.attend(self.layer, q, k, v, self.attention_backend)
         else:
             mixed = attn_mask.attend(self.layer, q, k, v)
         return self.o_proj.forward_add(mixed.transpose(1, 2).flatten(2), residual)
@@ -117,6 +141,9 @@ class TextMLP(nn.Module):
         if self.gate_up_proj is None:
             gated = F.silu(self.gate_proj(x)) * self.up_proj(x)
         else:
+            first, second = self.gate_up_proj.int8_for(x), self.down_proj.int8_for(x)
+            if first is not None and second is not None:
+                return swiglu_mlp(x, first, second, residual)
             gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
             gated = F.silu(gate).mul_(up)
         return self.down_proj.forward_add(gated, residual)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from smolvideo.models.network_config import TextConfig
-from smolvideo.network.attention import TORCH_BACKEND, attention, attention_backend
+from smolvideo.network.attention import TORCH_BACKEND, AttentionBackend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class LayerKV(Protocol):
         """Write keys and values ``[1, G, L, d]`` from position ``start`` on."""
         ...
 
-    def attend(self, q: Tensor, length: int) -> Tensor:
+    def attend(self, q: Tensor, length: int, backend: AttentionBackend = TORCH_BACKEND) -> Tensor:
         """Attend with queries ``[1, H, L, d]`` at the last L of ``length`` positions; returns that
         shape."""
         ...
@@ -74,9 +74,9 @@ class ContiguousKV:
         self._keys[:, start : start + keys.shape[2]] = keys[0]
         self._values[:, start : start + keys.shape[2]] = values[0]
 
-    def attend(self, q: Tensor, length: int) -> Tensor:
+    def attend(self, q: Tensor, length: int, backend: AttentionBackend = TORCH_BACKEND) -> Tensor:
         keys, values = self.slice(0, length)
-        return attention(q, keys[None], values[None], causal=True)
+        return backend.prefill_attention(q, keys[None], values[None], causal=True)
 
     def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         return self._keys[:, start:end], self._values[:, start:end]
@@ -128,11 +128,9 @@ class PagedKV:
             own = keys[0, :, first - start : behind - start]
             self._keys[:, page, :, first - before : behind - before] = own.mT
 
-    def attend(self, q: Tensor, length: int) -> Tensor:
+    def attend(self, q: Tensor, length: int, backend: AttentionBackend = TORCH_BACKEND) -> Tensor:
         keys, values = self.slice(0, length)
-        fastest = attention_backend(values.shape[-1], values.dtype)
-        way = TORCH_BACKEND if fastest is None else fastest.get()
-        return way.prefill_attention(q, keys[None], values[None], causal=True)
+        return backend.prefill_attention(q, keys[None], values[None], causal=True)
 
     def slice(self, start: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys are a copy, unless all are in one page."""
@@ -260,14 +258,21 @@ class KVCache:
         """Addresses of keys and values of all layers, ``[layers, 2]``; requires a paged cache."""
         return self._block.addresses
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        backend: AttentionBackend = TORCH_BACKEND,
+    ) -> Tensor:
         """Attend with queries ``[1, H, L, d]`` to the cached tokens and, causally, to their own.
 
         ``k`` and ``v`` ``[1, G, L, d]`` are appended to ``layer`` first.
         """
         rows = self._block.layers[layer]
         rows.write(self.length, k, v)
-        return rows.attend(q, self.length + k.shape[2])
+        return rows.attend(q, self.length + k.shape[2], backend)
 
 
 class BatchedKVCache:

@@ -13,17 +13,48 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smolvideo.network.int8_arithmetic import MIN_ROWS, Int8Product
 from smolvideo.network.quantized import Int4Weight, Int8Weight
 
 
 class Linear(nn.Linear):
     """``[..., in]`` → ``[..., out]``; for inference ``pack_for_onednn`` replaces the weight by a
-    packed one, and ``quantize`` by a quantized one."""
+    packed one, and ``quantize`` by a quantized one. ``add_int8_product`` adds a second copy for
+    int8 arithmetic on many rows."""
 
     packed: Tensor | None = None
     quantized_weight: Int8Weight | Int4Weight | None = None
+    int8_product: Int8Product | None = None
+    uses_int8: bool = True
+    """Whether ``int8_product`` is used, if there is one."""
+
+    def int8_for(self, x: Tensor) -> Int8Product | None:
+        """Return the int8 product for the rows of ``x``; None where the float weight is used."""
+        product = self.int8_product
+        if product is None or not self.uses_int8:
+            return None
+        many = x.numel() >= MIN_ROWS * x.shape[-1]
+        return product if many or not self.has_float_weight else None
+
+    @property
+    def has_float_weight(self) -> bool:
+        """Whether there is a weight for floating-point activations."""
+        weight: Tensor | None = self.weight  # None once it is packed or quantized
+        return not (weight is self.packed is None and self.quantized_weight is None)
+
+    def add_int8_product(self, weight: Tensor) -> None:
+        """Quantize ``weight`` ``[out, in]`` for int8 arithmetic."""
+        self.int8_product = Int8Product.from_float(weight)
+
+    def drop_float_weight(self) -> None:
+        """Release every weight but that of the int8 product."""
+        assert self.int8_product is not None
+        self.weight = self.packed = self.quantized_weight = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
+        product = self.int8_for(x)
+        if product is not None:
+            return product.linear(x)
         weight = self._weight_for_onednn(x)
         if weight is None:
             return self._plain(x)
@@ -31,6 +62,8 @@ class Linear(nn.Linear):
 
     def forward_gelu(self, x: Tensor) -> Tensor:
         """Linear layer and GELU (tanh approximation), ``[..., in]`` → ``[..., out]``."""
+        if self.int8_for(x) is not None:
+            return F.gelu(self(x), approximate="tanh")
         weight = self._weight_for_onednn(x)
         if weight is None:
             return F.gelu(self._plain(x), approximate="tanh")
@@ -38,6 +71,9 @@ class Linear(nn.Linear):
 
     def forward_add(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` ``[..., out]`` plus the linear layer of ``x``."""
+        product = self.int8_for(x)
+        if product is not None:
+            return product.linear(x, to)
         weight = self._weight_for_onednn(x)
         if weight is None:
             return to + self._plain(x)
@@ -50,11 +86,12 @@ class Linear(nn.Linear):
 
         ``in_rows``: leave it row-major, and only let oneDNN fuse GELU and additions.
         """
-        if self.quantized_weight is not None or not supports_onednn_packing(
-            self.weight.device, self.weight.dtype
-        ):
+        if self.int8_product is not None and self.bias is not None:
+            self.int8_product = self.int8_product.with_bias(self.bias)
+        plain: Tensor | None = self.weight
+        if plain is None or not supports_onednn_packing(plain.device, plain.dtype):
             return
-        weight = self.weight.detach()
+        weight = plain.detach()
         self.weight = None  # type: ignore[assignment]  # one copy in memory, not two
         self.packed = weight if in_rows else torch.ops.mkldnn._reorder_linear_weight(weight, 1)
 
@@ -108,8 +145,14 @@ def concat_linear(*parts: Linear) -> Linear:
     if any(part.quantized_weight is not None for part in parts):
         whole.weight = None  # type: ignore[assignment]  # as after ``quantize``
         whole.quantized_weight = _stacked([part.quantized_weight for part in parts])
+    elif not parts[0].has_float_weight:
+        whole.weight = None  # type: ignore[assignment]  # int8 products alone
     else:
         whole.weight = _frozen([part.weight for part in parts])
+    products = [part.int8_product for part in parts if part.int8_product is not None]
+    if products:
+        assert len(products) == len(parts)
+        whole.int8_product = Int8Product.cat(products)
     if parts[0].bias is not None:
         whole.bias = _frozen([part.bias for part in parts if part.bias is not None])
     return whole

@@ -9,7 +9,7 @@ converted.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -34,6 +34,11 @@ from smolvideo.network.attention import attention_backend
 from smolvideo.network.compilation import CompiledInBackground
 from smolvideo.network.cpu_decode import CpuDecoder, is_supported, unquantized_decode_build
 from smolvideo.network.decoder import Decoder, TextAttention, TextMLP
+from smolvideo.network.int8_arithmetic import (
+    compiled_row_passes,
+    int8_weight_levels,
+    row_passes,
+)
 from smolvideo.network.kv_cache import BatchedKVCache, BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear
 from smolvideo.network.quantized import Int4Weight, Int8Weight
@@ -119,12 +124,22 @@ class SmolVLM(nn.Module):
         """Kernels that ``encode_images`` waits for."""
         layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
         kernel = layer.self_attn.compiled_backend
-        return () if kernel is None else (kernel,)
+        passes = compiled_row_passes() if layer.mlp.fc1.int8_product is not None else None
+        return tuple(kernel for kernel in (kernel, passes) if kernel is not None)
 
     @property
     def decode_kernels(self) -> tuple[CompiledInBackground[Any], ...]:
         """Kernels that a decode step waits for."""
         return () if self.cpu_decoder is None else (self.cpu_decoder.kernel,)
+
+    @property
+    def vision_arithmetic(self) -> str:
+        """Arithmetic of the vision tower's linear layers, and what decides its rounding."""
+        parts = int8_linears(self).items()
+        used = [name for name, part in parts if part.uses_int8 and _VISION in name]
+        if not used:
+            return "float"
+        return f"int8 {row_passes().name} {int8_weight_levels()} {used}"
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Encode pixels ``[N, 3, S, S]`` in −1…1 to the decoder's image features ``[N, T, D]``."""
@@ -179,7 +194,9 @@ class SmolVLM(nn.Module):
         return logits
 
 
-def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
+def prepare_for_inference(
+    part: nn.Module, *, compiled: bool = False, dtype: torch.dtype = torch.float32
+) -> None:
     """Fuse and pack the linear layers of ``part`` itself; it cannot be trained afterwards.
 
     Its children need calls of their own: no more than one module is in memory twice. ``compiled``:
@@ -190,6 +207,8 @@ def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
         part.fuse_projections()
     if compiled and isinstance(part, VisionAttention):
         part.use_compiled_attention()
+    if compiled and isinstance(part, TextAttention):
+        part.use_compiled_attention(dtype)
     if isinstance(part, SmolVLM):
         return  # the head converts its weights, or has no GELU or addition to fuse
     for child in part.children():
@@ -200,10 +219,11 @@ def prepare_for_inference(part: nn.Module, *, compiled: bool = False) -> None:
 def weight_bytes(network: SmolVLM) -> int:
     """Memory of all weights, in whatever format, packed ones included."""
     others = (
-        part.weight_bytes
+        copy.nbytes
         for part in network.modules()
         if isinstance(part, Linear)
-        and (part.packed is not None or part.quantized_weight is not None)
+        for copy in (part.packed, part.quantized_weight, part.int8_product)
+        if copy is not None
     )
     return sum(weight.nbytes for weight in network.parameters()) + sum(others)
 
@@ -218,18 +238,68 @@ def weight_formats(network: SmolVLM, quantize: str) -> dict[str, type[Int8Weight
 
 
 def start_compiling(
-    config: NetworkConfig, device: torch.device, dtype: torch.dtype
+    config: NetworkConfig, device: torch.device, dtype: torch.dtype, *, in_int8: bool = False
 ) -> tuple[CompiledInBackground[Any], ...]:
     """Compile, or load from disk, the kernels for such a network with weights that are not
-    quantized; none where torch computes all of it."""
+    quantized; none where torch computes all of it. ``in_int8``: for int8 arithmetic, too."""
     if not is_supported(config.text, device, dtype):
         return ()
-    backends = [
-        attention_backend(attending.head_dim, dtype) for attending in (config.vision, config.text)
+    kernels: list[CompiledInBackground[Any] | None] = [
+        attention_backend(attending.head_dim, dtype, in_int16=in_int8)
+        for attending in (config.vision, config.text)
     ]
+    if in_int8:
+        kernels.append(compiled_row_passes())
     build = unquantized_decode_build(dtype)
     decode = CompiledInBackground(lambda kept: build.compile(kept=kept))
-    return *(backend for backend in backends if backend is not None), decode
+    return *(kernel for kernel in kernels if kernel is not None), decode
+
+
+_VISION = ".vision_model."
+
+
+def int8_arithmetic_layers(network: SmolVLM) -> frozenset[str]:
+    """Weight names of the linear layers that may compute in int8: all of vision tower and decoder.
+    The head has few rows."""
+    formats = quantized_formats(network.config, "int8")
+    return frozenset(name for name in formats if ".layers." in name)
+
+
+_FUSED = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
+}
+
+
+def fused_name(weight: str) -> str:
+    """Name of the linear layer that multiplies with a stored ``weight`` once layers are fused."""
+    module, _, last = weight.removesuffix(".weight").rpartition(".")
+    return f"{module}.{_FUSED.get(last, last)}"
+
+
+def int8_linears(network: SmolVLM) -> dict[str, Linear]:
+    """Name → linear layer that has an int8 product, fused ones under their own name."""
+    return {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, Linear) and part.int8_product is not None
+    }
+
+
+def set_int8_arithmetic(network: SmolVLM, layers: Collection[str]) -> None:
+    """Compute in int8 in ``layers`` of ``int8_linears``, and in floating point in the others."""
+    for name, part in int8_linears(network).items():
+        part.uses_int8 = name in layers
+
+
+def drop_unused_weights(network: SmolVLM) -> None:
+    """Release int8 products that are not used, and weights of the vision tower in whose place one
+    is used. Decode steps need those of the decoder."""
+    for name, part in int8_linears(network).items():
+        if not part.uses_int8:
+            part.int8_product = None
+        elif _VISION in f".{name}":
+            part.drop_float_weight()
 
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -243,11 +313,15 @@ def load_network(
     device: torch.device,
     dtype: torch.dtype,
     quantize: str = "none",
+    arithmetic: str = "float",
+    float_layers: Iterable[str] = (),
 ) -> SmolVLM:
     """Load the checkpoint in ``folder`` to ``device``, ready for inference.
 
-    ``quantize`` is the format of weights in ``quantized_formats``. Raises ModelError naming what
-    is missing, left over, of another shape or unreadable.
+    ``quantize`` is the format of weights in ``quantized_formats``. ``arithmetic``: ``float``;
+    ``int8`` for many rows of activations in ``int8_arithmetic_layers`` but ``float_layers``; or
+    ``both``, in floating point until ``set_int8_arithmetic`` and ``drop_unused_weights`` choose.
+    Raises ModelError naming what is missing, left over, of another shape or unreadable.
     """
     # check names and shapes before reading any weight
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
@@ -256,8 +330,9 @@ def load_network(
     with torch.device("meta"):
         network = SmolVLM(config)
     compiled = is_supported(config.text, device, dtype)
+    int8_layers = _int8_layers(network, arithmetic, frozenset(float_layers))
     if quantize == "none":
-        start_compiling(config, device, dtype)  # while weights are read
+        start_compiling(config, device, dtype, in_int8=bool(int8_layers))  # while weights are read
     missing = Counter(map(_module_of, expected_shapes(config)))
     # Names, not layers: a reference to a layer that is fused would keep its weights in memory
     # twice.
@@ -266,7 +341,12 @@ def load_network(
     for name, tensor in _read(headers, skip=left_out(config)):
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
-        if name in kinds:
+        if name in int8_layers:
+            assert isinstance(place, Linear)
+            place.add_int8_product(tensor)
+        if arithmetic == "int8" and name in int8_layers and _VISION in name:
+            place.weight = None  # type: ignore[assignment]  # no product of few rows
+        elif name in kinds:
             assert isinstance(place, Linear)
             place.quantize(tensor.to(device), dtype, kinds[name])
         else:
@@ -276,12 +356,22 @@ def load_network(
         if _module_of(name) and not missing[_module_of(name)]:
             # Now, not at the end: memory that packing releases is reused by the next tensors.
             part = network.get_submodule(_module_of(name))
-            prepare_for_inference(part, compiled=compiled)
+            prepare_for_inference(part, compiled=compiled, dtype=dtype)
     network.tie_weights()
     prepare_for_inference(network, compiled=compiled)
     if compiled:
         network.cpu_decoder = CpuDecoder(network.model.text_model, network.lm_head)
+    if arithmetic == "both":
+        set_int8_arithmetic(network, ())
     return network.eval()
+
+
+def _int8_layers(network: SmolVLM, arithmetic: str, kept: frozenset[str]) -> frozenset[str]:
+    """Weight names that get an int8 product: none for ``float``."""
+    if arithmetic == "float":
+        return frozenset()
+    names = int8_arithmetic_layers(network)
+    return frozenset(name for name in names if fused_name(name) not in kept)
 
 
 def _module_of(name: str) -> str:

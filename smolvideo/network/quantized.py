@@ -281,9 +281,11 @@ class Int8Weight:
     scales: Tensor
 
     @classmethod
-    def from_float(cls, weight: Tensor, dtype: torch.dtype) -> "Int8Weight":
-        """Quantize ``weight`` ``[out, in]`` of any floating dtype; the error is at most half a
-        scale.
+    def from_float(
+        cls, weight: Tensor, dtype: torch.dtype, max_level: int = _MAX_LEVEL
+    ) -> "Int8Weight":
+        """Quantize ``weight`` ``[out, in]`` of any floating dtype to levels up to ``max_level``;
+        the error is at most half a scale.
 
         A scale rounded to bfloat16 is off by 2⁻⁹ at most, which leaves the largest weight of its
         row at 127.25 scales or less: it still rounds to 127.
@@ -295,11 +297,11 @@ class Int8Weight:
         parts = (whole.split(at_once) for whole in (weight.detach(), levels, scales))
         for part, its_levels, its_scales in zip(*parts, strict=True):
             exact = part.float()
-            scale = (exact.abs().amax(dim=1) / _MAX_LEVEL).to(dtype)
+            scale = (exact.abs().amax(dim=1) / max_level).to(dtype)
             # A row of zeros, or of weights whose scale would be subnormal: scale 1.
             scale = torch.where(scale < torch.finfo(dtype).tiny, torch.ones_like(scale), scale)
             rounded = (exact / scale.float()[:, None]).round_()
-            its_levels.copy_(rounded.clamp_(-_MAX_LEVEL, _MAX_LEVEL))
+            its_levels.copy_(rounded.clamp_(-max_level, max_level))
             its_scales.copy_(scale)
         return cls(levels, scales)
 

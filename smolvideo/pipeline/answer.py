@@ -248,6 +248,7 @@ def _record(
         device=engine.device,
         dtype=engine.dtype,
         quantize=engine.quantize,
+        arithmetic=engine.arithmetic,
     )
 
 

@@ -176,7 +176,7 @@ def show_settings(screen: Output, prepared: PreparedPrompt, engine: Engine) -> N
     settings |= {"layout": prepared.prompt.layout, "geometry": prepared.prompt.geometry}
     lines = [
         f"model: {checkpoint.name}{revision}, {engine.name} on {engine.device} in "
-        + format_dtype(engine.dtype, engine.quantize),
+        + format_dtype(engine.dtype, engine.quantize, engine.arithmetic),
         "settings: " + ", ".join(f"{name}={value}" for name, value in settings.items()),
         f"prompt: {prepared.prompt.text}",
     ]

@@ -51,6 +51,7 @@ def summary_record(
         device=engine.device,
         dtype=engine.dtype,
         quantize=engine.quantize,
+        arithmetic=engine.arithmetic,
         tokens=composed.tokens,
         frames=composed.frames,
         seconds={name: round(seconds, 4) for name, seconds in composed.seconds.items()},

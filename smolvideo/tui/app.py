@@ -210,7 +210,8 @@ class ChatApp(App[str]):
         context = talk.checkpoint.context_tokens if talk.checkpoint is not None else 0
         device = ""
         if engine is not None:
-            device = f"{engine.device} {format_dtype(engine.dtype, engine.quantize)}"
+            number_format = format_dtype(engine.dtype, engine.quantize, engine.arithmetic)
+            device = f"{engine.device} {number_format}"
         self.status_line.show(
             model=talk.settings.model, device=device, usage=usage, context_tokens=context
         )

@@ -16,8 +16,7 @@ from support.webserver import Content
 
 from smolvideo.conversation import store
 from smolvideo.conversation.event_log import frames_path, read_event_log
-from smolvideo.engines.feature_cache import FeatureCache
-from smolvideo.engines.frame_encoder import KEY_BYTES
+from smolvideo.engines.feature_cache import KEY_BYTES, FeatureCache
 from smolvideo.errors import RecordError
 from smolvideo.files import file_lock
 from smolvideo.source import clear_downloads, find_cached, resolve_source

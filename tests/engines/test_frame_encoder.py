@@ -18,10 +18,10 @@ from smolvideo.engines import (
     FeatureCache,
     GenerationOptions,
     NativeEngine,
-    frame_encoder,
+    feature_keys,
     load_engine,
 )
-from smolvideo.engines.frame_encoder import ScopedFeatureCache, weight_files_stat, weights_digest
+from smolvideo.engines.feature_keys import ScopedFeatureCache, weight_files_stat, weights_digest
 from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
 from smolvideo.progress import Progress
@@ -231,7 +231,7 @@ def test_weights_digest_is_cached_once_the_mtime_is_old(
     monkeypatch.setattr(time, "time", lambda: now + 3600)
     assert weights_digest(weights, cache) == digest
     assert cache.stats().entries == 1
-    monkeypatch.delattr("smolvideo.engines.frame_encoder._hash_weights")
+    monkeypatch.delattr("smolvideo.engines.feature_keys._hash_weights")
     assert weights_digest(weights, FeatureCache(cache.folder)) == digest
 
 
@@ -317,7 +317,7 @@ def test_source_of_the_network_enters_the_key(
     folder = Path(smolvideo.network.__file__).parent
     copied = tmp_path / "network"
     shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    digest = frame_encoder._code_digest.__wrapped__
+    digest = feature_keys.code_digest.__wrapped__
     monkeypatch.setattr(smolvideo.network, "__file__", str(copied / "__init__.py"))
     before = digest()
     monkeypatch.chdir(tmp_path)

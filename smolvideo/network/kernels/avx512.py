@@ -45,21 +45,21 @@ _PAIRS = ir.VectorType(_BFloat16(), 2 * LANES)
 
 def has_avx512_bf16() -> bool:
     """Whether numba's target CPU has the bfloat16 dot product."""
-    return _features() >= {"avx512bf16", "avx512bw", "avx512vl"}
+    return cpu_features() >= {"avx512bf16", "avx512bw", "avx512vl"}
 
 
 def has_avx512_vbmi() -> bool:
     """Whether one instruction permutes the bytes of a whole register (AVX512-VBMI); without it a
     permutation takes many."""
-    return "avx512vbmi" in _features()
+    return "avx512vbmi" in cpu_features()
 
 
 def has_amx() -> bool:
     """Whether the CPU has AMX, with which oneDNN's bfloat16 GEMM is several times as fast."""
-    return "amx-bf16" in _features()
+    return "amx-bf16" in cpu_features()
 
 
-def _features() -> set[str]:
+def cpu_features() -> set[str]:
     """CPU features that numba compiles for, without those disabled by ``NUMBA_CPU_FEATURES`` or
     ``NUMBA_ENABLE_AVX``."""
     *_, features = compile_target()

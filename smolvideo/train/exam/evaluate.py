@@ -9,7 +9,13 @@ from random import Random
 
 import numpy as np
 
-from smolvideo.engines import Engine, GenerationOptions, Session, SessionEngine
+from smolvideo.engines import (
+    Engine,
+    GenerationOptions,
+    Session,
+    SessionEngine,
+    settled_arithmetic,
+)
 from smolvideo.evals.item import LETTERS
 from smolvideo.files import atomic_path
 from smolvideo.frames import FrameBatch, blank_images
@@ -125,6 +131,7 @@ def evaluate_exam(
         "device": engine.device,
         "dtype": engine.dtype,
         "quantize": engine.quantize,
+        "arithmetic": settled_arithmetic(engine),
         "videos": options.videos,
         "seed": options.seed,
     }
