@@ -136,6 +136,8 @@ def test_json_of_listings_is_valid(tmp_path: Path) -> None:
 
 def test_committed_bench_and_training_files_are_valid() -> None:
     for path in (ROOT / ".github" / "bench").glob("*.json"):
+        if path.stem == "weight-formats":  # of a program of the tests, no command's output
+            continue
         name = "exam-report" if path.stem == "world" else "bench"
         schemas.validate(name, json.loads(path.read_text("utf-8")))
     trained = ROOT / "smolvideo" / "nano" / "training.json"

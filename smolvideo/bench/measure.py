@@ -182,7 +182,6 @@ def measure(task: BenchTask) -> Measurement:
     video = Path(task.video)
     few = read_bench_frames(video, checkpoint, min(task.frames, 2))
     engine.stream(next(_questions(checkpoint, few.batch)), warm).result()
-
     # the first question
     footage = read_bench_frames(video, checkpoint, task.frames)
     questions = _questions(checkpoint, footage.batch)

@@ -177,7 +177,7 @@ class ArithmeticCheck:
 
     def run(self, network: "SmolVLM", pixels: "Tensor") -> ArithmeticVerdict:
         """Compare on ``pixels`` ``[N, 3, S, S]``, set ``network`` to the verdict, and store it."""
-        from smolvideo.network.model import drop_unused_weights
+        from smolvideo.network.linear import drop_unused_weights
 
         verdict = compare_arithmetics(network, pixels[:CHECKED_FRAMES])
         drop_unused_weights(network)
@@ -209,7 +209,7 @@ def compare_arithmetics(network: "SmolVLM", pixels: "Tensor") -> ArithmeticVerdi
     """Compare int8 with floating-point arithmetic on ``pixels`` ``[N, 3, S, S]``, and set
     ``network`` to the first of these that is within the bounds: int8 in all layers, in the blocks
     that differ least, in none."""
-    from smolvideo.network.model import int8_linears, set_int8_arithmetic
+    from smolvideo.network.linear import int8_linears, set_int8_arithmetic
 
     names = set(int8_linears(network))
     set_int8_arithmetic(network, ())
@@ -237,7 +237,7 @@ def block_errors(network: "SmolVLM", pixels: "Tensor") -> tuple[dict[str, float]
     (The error of a layer's own output says little: an outlier that ruins the small activations
     beside it dominates the output, too.)
     """
-    from smolvideo.network.model import int8_linears, set_int8_arithmetic
+    from smolvideo.network.linear import int8_linears, set_int8_arithmetic
 
     names = set(int8_linears(network))
     set_int8_arithmetic(network, ())
@@ -280,7 +280,7 @@ def _verdict(
     """Set ``network`` to int8 in ``layers``, and compare its outputs with ``exact``."""
     import torch
 
-    from smolvideo.network.model import int8_linears, set_int8_arithmetic
+    from smolvideo.network.linear import int8_linears, set_int8_arithmetic
 
     set_int8_arithmetic(network, layers)
     features, hidden = _outputs(network, pixels)

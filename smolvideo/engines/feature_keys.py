@@ -220,8 +220,6 @@ class ScopedFeatureCache:
         stat_at_load: bytes,
         network: "SmolVLM",
         *,
-        device: "torch.device",
-        dtype: "torch.dtype",
         quantize: str = "none",
     ) -> "ScopedFeatureCache | None":
         """Return None where the files have changed since loading (``stat_at_load`` is their
@@ -229,8 +227,9 @@ class ScopedFeatureCache:
         digest = weights_digest(weights, cache)
         if weight_files_stat(weights) != stat_at_load:
             return None
+        weight = network.model.text_model.embed_tokens.weight
         scope_of = partial(
-            encoder_fingerprint, digest, device=device, dtype=dtype, quantize=quantize
+            encoder_fingerprint, digest, device=weight.device, dtype=weight.dtype, quantize=quantize
         )
         return cls(cache, scope_of(network), scope_of)
 

@@ -6,7 +6,7 @@ and each has a fallback with the same results. Few rows are multiplied with quan
 other operators: see ``int8`` and ``int4``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 
 import torch
@@ -232,3 +232,28 @@ class Embedding(nn.Embedding):
         """
         if not self.weight.is_meta:
             super().reset_parameters()
+
+
+def int8_linears(network: nn.Module) -> dict[str, Linear]:
+    """Name → linear layer that has an int8 product, fused ones under their own name."""
+    return {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, Linear) and part.int8_product is not None
+    }
+
+
+def set_int8_arithmetic(network: nn.Module, layers: Collection[str]) -> None:
+    """Compute in int8 in ``layers`` of ``int8_linears``, and in floating point in the others."""
+    for name, part in int8_linears(network).items():
+        part.uses_int8 = name in layers
+
+
+def drop_unused_weights(network: nn.Module) -> None:
+    """Release int8 products that are not used, and weights of the vision tower in whose place one
+    is used. Decode steps need those of the decoder."""
+    for name, part in int8_linears(network).items():
+        if not part.uses_int8:
+            part.int8_product = None
+        elif ".vision_model." in f".{name}":
+            part.drop_float_weight()

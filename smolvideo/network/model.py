@@ -9,7 +9,7 @@ converted.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -40,7 +40,7 @@ from smolvideo.network.int8_arithmetic import (
     row_passes,
 )
 from smolvideo.network.kv_cache import BatchedKVCache, BatchedPagedKVCache, KVCache
-from smolvideo.network.linear import Linear
+from smolvideo.network.linear import Linear, int8_linears, set_int8_arithmetic
 from smolvideo.network.quantized import Int4Weight, Int8Weight
 from smolvideo.network.vision import Connector, VisionAttention, VisionLayer, VisionTower
 
@@ -275,31 +275,6 @@ def fused_name(weight: str) -> str:
     """Name of the linear layer that multiplies with a stored ``weight`` once layers are fused."""
     module, _, last = weight.removesuffix(".weight").rpartition(".")
     return f"{module}.{_FUSED.get(last, last)}"
-
-
-def int8_linears(network: SmolVLM) -> dict[str, Linear]:
-    """Name → linear layer that has an int8 product, fused ones under their own name."""
-    return {
-        name: part
-        for name, part in network.named_modules()
-        if isinstance(part, Linear) and part.int8_product is not None
-    }
-
-
-def set_int8_arithmetic(network: SmolVLM, layers: Collection[str]) -> None:
-    """Compute in int8 in ``layers`` of ``int8_linears``, and in floating point in the others."""
-    for name, part in int8_linears(network).items():
-        part.uses_int8 = name in layers
-
-
-def drop_unused_weights(network: SmolVLM) -> None:
-    """Release int8 products that are not used, and weights of the vision tower in whose place one
-    is used. Decode steps need those of the decoder."""
-    for name, part in int8_linears(network).items():
-        if not part.uses_int8:
-            part.int8_product = None
-        elif _VISION in f".{name}":
-            part.drop_float_weight()
 
 
 STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}

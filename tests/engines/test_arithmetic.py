@@ -20,7 +20,8 @@ from smolvideo.errors import UsageError
 from smolvideo.models.weights import WeightFiles
 from smolvideo.network import SmolVLM, int8_arithmetic
 from smolvideo.network.int8_arithmetic import RowPasses
-from smolvideo.network.model import int8_linears, load_network, weight_bytes
+from smolvideo.network.linear import int8_linears
+from smolvideo.network.model import load_network, weight_bytes
 
 CPU = torch.device("cpu")
 

@@ -203,7 +203,8 @@ def test_every_end_token_stops_generation(
     free = list(token_ids)
     token_ids.clear()
     place = next(k for k in range(5, 30) if free[k] not in free[:k])
-    ended = type(engine)(_ending_at(engine.checkpoint, free[place]), engine.network)
+    loaded = engine.encoder if isinstance(engine, NativeEngine) else engine.network
+    ended = type(engine)(_ending_at(engine.checkpoint, free[place]), loaded)
     answer = ended.stream(prompt, GenerationOptions(max_new_tokens=30)).result()
     assert answer.stop_reason == "end"
     assert token_ids == free[:place]

@@ -242,11 +242,8 @@ def test_weights_replaced_during_loading_disable_the_cache(
     assert weights is not None
     before = weight_files_stat(weights)
     make_tiny(tmp_path / "tiny", seed=1)
-    place = torch.device("cpu")
     engine = load(tmp_path / "tiny", None)
-    kept = ScopedFeatureCache.of_network(
-        cache, weights, before, engine.network, device=place, dtype=torch.float32
-    )
+    kept = ScopedFeatureCache.of_network(cache, weights, before, engine.network)
     assert kept is None
 
 

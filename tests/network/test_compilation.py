@@ -88,7 +88,7 @@ def test_compilation_is_reported_until_its_end() -> None:
     finish, reports = threading.Event(), list[Progress]()
 
     def make(kept: bool) -> int:
-        with compilation._counted():
+        with compilation.counted():
             assert finish.wait(60)
         return 4
 

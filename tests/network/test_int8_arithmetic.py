@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from smolvideo.network import int8_arithmetic
 from smolvideo.network.attention import attention_reference, int16_attention_cpu
+from smolvideo.network.compilation import KernelBuild, is_on_disk
 from smolvideo.network.int8_arithmetic import (
     CompiledRowPasses,
     Int8Product,
@@ -19,7 +20,6 @@ from smolvideo.network.int8_arithmetic import (
     swiglu_mlp,
 )
 from smolvideo.network.kernels.int8_rows import build_int8_rows
-from smolvideo.network.kernels.int16_attention import build_int16_attention
 from smolvideo.network.kernels.int16_matmul import DotInstruction, build_dot_tile, dot_instruction
 from smolvideo.network.kernels.jit import jit
 from smolvideo.network.kv_cache import PagedKV
@@ -216,9 +216,7 @@ Attend = Callable[..., Tensor]
 
 @pytest.fixture(scope="module")
 def attend() -> Attend:
-    how = dot_instruction()
-    assert how is not None
-    kernel = build_int16_attention(how)
+    kernel = KernelBuild("smolvideo.network.kernels.int16_attention:attention_for_cpu").compile()
     return lambda q, k, v, *, causal=False: int16_attention_cpu(kernel, q, k, v, causal=causal)
 
 
@@ -252,6 +250,21 @@ def test_int16_attention_is_within_rounding(
     k, v = torch.randn(2, b, length, groups, width).transpose(2, 3)
     got = attend(q, k, v, causal=causal)
     assert error(got, exact_attention(q, k, v, causal=causal)) < 1.5e-3
+
+
+@needs_dot
+def test_int16_attention_is_found_on_disk_by_the_types_of_a_call(attend: Attend) -> None:
+    """A second process loads it: no compiled function is part of its key."""
+    from smolvideo.network.kernels import int16_attention
+
+    kernel, arguments = int16_attention.attention_for_cpu(kept=True)
+    q, k, v = torch.randn(3, 1, 2, 40, 64)
+    before = len(kernel.signatures)
+    int16_attention_cpu(kernel, q, k, v)
+    assert len(kernel.signatures) == max(1, before)
+    assert is_on_disk(kernel, arguments)
+    fresh = int16_attention.build_int16_attention.__wrapped__(kept=True)
+    assert is_on_disk(fresh, arguments)
 
 
 @needs_dot

@@ -210,7 +210,7 @@ def test_backend_follows_cpu_features_and_head_width(monkeypatch: pytest.MonkeyP
         ]
         monkeypatch.setattr(avx512, "has_amx", lambda: True)
         assert [way_of(width) for width in (64, 128)] == ["softmax", "softmax"]
-    monkeypatch.setattr(avx512, "_features", set)
+    monkeypatch.setattr(avx512, "cpu_features", set)
     assert way_of(64) == "torch"
     monkeypatch.setattr(backends, "has_numba", lambda: False)
     assert way_of(64) == "torch"

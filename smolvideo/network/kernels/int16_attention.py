@@ -271,11 +271,16 @@ def _build_attend_heads(how: DotInstruction) -> JitFunction:
     return attend_heads
 
 
+_INSTRUCTION = dot_instruction()
+# A global: the disk cache of numba would never find a kernel with a compiled function as closure.
+_attend_heads: Any = None if _INSTRUCTION is None else _build_attend_heads(_INSTRUCTION)
+
+
 @lru_cache
-def build_int16_attention(how: DotInstruction, *, kept: bool = True) -> JitFunction:
-    """Build the kernel for the instruction set ``how``; for the checksum see ``build_decode``."""
+def build_int16_attention(*, kept: bool = True) -> JitFunction:
+    """Build the kernel for this CPU, which must have a ``dot_instruction``; for the checksum see
+    ``build_decode``."""
     checksum = source_checksum()
-    attend_heads = _build_attend_heads(how)
 
     def attend_rows(
         q: StridedRows,
@@ -303,17 +308,15 @@ def build_int16_attention(how: DotInstruction, *, kept: bool = True) -> JitFunct
                 pack_values(v, group, first, last, shape.head_dim, laid)
                 mark_done(counters, phase)
             phase = wait_for_phase(counters, phase, parts)
-            phase = attend_heads(q, shape, group, laid, into, counters, phase)
+            phase = _attend_heads(q, shape, group, laid, into, counters, phase)
         return checksum
 
-    attend_rows.__qualname__ = f"int16_attention_{how.lanes}_{how.fused}"
+    attend_rows.__qualname__ = "int16_attention"
     return jit_cached(attend_rows) if kept else jit(attend_rows)
 
 
 def attention_for_cpu(*, kept: bool) -> tuple[JitFunction, tuple[Any, ...]]:
-    """Build the kernel for this CPU, see ``KernelBuild``; the arguments have no heads."""
-    how = dot_instruction()
-    assert how is not None
+    """Build the kernel, see ``KernelBuild``; the arguments have no heads."""
     rows, shape = StridedRows(0, 0, 0, 4), AttentionShape(0, 0, 0, 0, 2, False)
     laid, counting = new_packed_rows(shape), new_counters(0)
-    return build_int16_attention(how, kept=kept), (rows, rows, rows, shape, laid, rows, counting)
+    return build_int16_attention(kept=kept), (rows, rows, rows, shape, laid, rows, counting)
