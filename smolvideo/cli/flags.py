@@ -51,6 +51,13 @@ class SectionOption(click.Option):
 class SectionCommand(click.Command):
     """A command whose help lists its options by section, in order of declaration."""
 
+    def __init__(
+        self, name: str | None, context_settings: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
+        # Its own names, not those of the group: click keeps the help option of the first context.
+        named = {"help_option_names": ["-h", "--help"], **(context_settings or {})}
+        super().__init__(name=name, context_settings=named, **settings)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, list(args))

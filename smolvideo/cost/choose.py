@@ -274,7 +274,9 @@ def _left_in(folder: Path, limit: str, use: str, reclaimable: str) -> int:
     """Return the bytes that a control group leaves. Raises OSError, ValueError without a limit."""
     most, used = (int((folder / name).read_text("ascii")) for name in (limit, use))
     with suppress(OSError, ValueError):
-        rows = dict(row.split(" ", 1) for row in (folder / "memory.stat").read_text().splitlines())
+        rows = dict(
+            row.split(" ", 1) for row in (folder / "memory.stat").read_text("ascii").splitlines()
+        )
         used -= int(rows.get(reclaimable, 0))
     return max(0, most - max(0, used))
 

@@ -152,7 +152,12 @@ def setting(screen: Output, _: Path) -> None:
     )
     checkpoint = SimpleNamespace(name=HOSTILE, revision=HOSTILE)
     engine = SimpleNamespace(
-        checkpoint=checkpoint, name="native", device="cpu", dtype="float32", quantize="none"
+        checkpoint=checkpoint,
+        name="native",
+        device="cpu",
+        dtype="float32",
+        quantize="none",
+        arithmetic="int8",
     )
     show_settings(screen, prepared, engine)  # type: ignore[arg-type]
 
