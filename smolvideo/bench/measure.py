@@ -120,6 +120,7 @@ class BenchTask:
     log_probabilities: str | None = None
     exported: str | None = None
     isa: str | None = None
+    arithmetic: str = "auto"
     first_question_only: bool = False
 
 
@@ -133,6 +134,7 @@ class Measurement:
     ``first_token`` there. ``twenty_questions`` is the time of the first answer and of nineteen more
     in a batch, None where it was not measured. ``weight_bytes`` is the memory of the weights alone,
     where the engine is ours. ``instruction_set`` is what ran under a cap, None without one.
+    ``arithmetic`` is that of frames and prompts.
     """
 
     engine: str
@@ -155,6 +157,7 @@ class Measurement:
     quantize: str = "none"
     weight_bytes: int | None = None
     instruction_set: str | None = None
+    arithmetic: str = "float"
 
     @property
     def name(self) -> str:
@@ -226,6 +229,7 @@ def measure(task: BenchTask) -> Measurement:
         quantize=engine.quantize,
         weight_bytes=_weight_bytes(engine),
         instruction_set=None if task.isa is None else _instruction_set(engine),
+        arithmetic=engine.arithmetic,
     )
 
 
@@ -238,6 +242,7 @@ def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
         device=task.device,
         dtype=task.dtype,
         quantize=task.quantize,
+        arithmetic=task.arithmetic,
     )
 
 

@@ -78,7 +78,8 @@ class BenchOptions:
     ``engines`` are names in ``ENGINES`` or ``BASELINES``. With a ``quantize`` the engine ``native``
     with such weights is measured against itself without. ``isa`` is one of ``INSTRUCTION_SETS``,
     to which all engines are capped that respect it. ``memory_sweep`` are numbers of frames for
-    which the peak memory of the first engine is measured, too.
+    which the peak memory of the first engine is measured, too. ``arithmetic`` is that of the
+    engine ``native``; weight formats are compared in floating point unless it is given.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -92,6 +93,7 @@ class BenchOptions:
     dtype: str = "auto"
     quantize: str = "none"
     isa: str | None = None
+    arithmetic: str = "auto"
     memory_sweep: tuple[int, ...] = ()
 
     @property
@@ -100,6 +102,13 @@ class BenchOptions:
         if self.quantize != "none":
             return ("native", self.quantize), ("native", "none")
         return tuple((engine, "none") for engine in self.engines)
+
+    def arithmetic_of(self, engine: str) -> str:
+        """Arithmetic that ``engine`` is loaded with."""
+        if engine != "native":
+            return "auto"
+        is_compared = self.quantize != "none" and self.arithmetic == "auto"
+        return "float" if is_compared else self.arithmetic
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,7 @@ def _tasks(
             kept,
             str(folder / engine) if engine in BASELINES else None,
             options.isa,
+            options.arithmetic_of(engine),
         )
     return tasks
 

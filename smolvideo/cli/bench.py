@@ -12,7 +12,7 @@ from smolvideo.cli.bench_frames import bench_frames
 from smolvideo.cli.flags import Flags, SectionCommand, SectionGroup, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
-from smolvideo.engines import QUANTIZATIONS
+from smolvideo.engines import ARITHMETICS, QUANTIZATIONS
 from smolvideo.errors import UsageError
 from smolvideo.formatting import format_bytes
 from smolvideo.models.registry import AUTO, is_auto
@@ -73,6 +73,9 @@ class BenchModelFlags(Flags, section="Model"):
         default_from=BenchOptions,
         help="Compare the engine native with quantized weights against itself with float "
         "weights, with the error of the next token's log-probabilities.",
+    )
+    arithmetic: str = flag(
+        type=click.Choice(ARITHMETICS), default_from=BenchOptions, help="As for `ask`."
     )
 
 
@@ -190,6 +193,7 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         dtype=given.dtype,
         quantize=given.quantize,
         isa=given.isa,
+        arithmetic=given.arithmetic,
         memory_sweep=SWEPT_FRAMES if given.memory_sweep else (),
     )
 
@@ -256,6 +260,7 @@ def _show(screen: Output, report: BenchReport) -> None:
     for label, name in rows.items():
         values = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in values))
+    table.add_row("arithmetic", *(one.arithmetic for one in report.measured))
     for label, name in {"weights": "weight_bytes", "peak memory": "peak_memory_bytes"}.items():
         sizes = [getattr(one, name) for one in report.measured]
         table.add_row(label, *("-" if size is None else format_bytes(size) for size in sizes))
