@@ -187,13 +187,14 @@ def exam_table() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["first video", "speed", "quantized", "formats"])
+@pytest.mark.parametrize("name", ["first video", "speed", "quantized", "formats", "int8"])
 def test_speed_tables_equal_the_bench_results(name: str) -> None:
     tables = {
         "first video": first_video_table,
         "speed": speed_table,
         "quantized": quantized_table,
         "formats": formats_table,
+        "int8": int8_table,
     }
     check_table(name, tables[name]())
 
@@ -276,6 +277,24 @@ def quantized_table() -> list[str]:
                 f"| {format_bytes(told['peak_memory_bytes'])} | {told['first_token']:.1f} s "
                 f"| {told['tokens_per_second']:.1f} | {told['twenty_questions']:.0f} s "
                 f"| {off} |"
+            )
+    return rows
+
+
+def int8_table() -> list[str]:
+    """Return int8 against float32 arithmetic and other engines in float32."""
+    rows = [
+        "| engine, arithmetic | encode a frame | prefill | first token | tokens per second "
+        "| peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for file in ("SmolVLM2-256M-avx512-vnni", "SmolVLM2-256M-avx512-vnni-float"):
+        for told in measured(file)["engines"].values():
+            rows.append(
+                f"| {told['engine']}, {told['arithmetic']} "
+                f"| {told['encode'] / told['frames']:.2f} s | {told['prefill']:.1f} s "
+                f"| {told['first_token']:.1f} s | {told['tokens_per_second']:.1f} "
+                f"| {format_bytes(told['peak_memory_bytes'])} |"
             )
     return rows
 
