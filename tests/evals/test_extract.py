@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolvideo.evals.protocol import extract
+from smolvideo.evals.protocol.extract import extract
 
 OPTIONS = ("a man walks", "Because he left", "a dog", "a dog barks", "nobody")
 NONE = None
