@@ -183,10 +183,12 @@ def trim_heap() -> None:
 
 def format_dtype(dtype: str, quantize: str = "none", arithmetic: str | None = "float") -> str:
     """Format as ``bfloat16``, ``bfloat16 with int8 weights``, or ``float32 with int8
-    arithmetic``."""
+    arithmetic``; ``auto`` is named as undecided."""
     parts = [] if quantize == "none" else [f"{quantize} weights"]
     if arithmetic == "int8":
         parts.append("int8 arithmetic")
+    elif arithmetic == "auto":
+        parts.append("arithmetic not chosen yet")
     return f"{dtype} with {' and '.join(parts)}" if parts else dtype
 
 

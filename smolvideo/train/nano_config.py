@@ -32,8 +32,8 @@ def known_words() -> tuple[str, ...]:
     random = Random(0)
     scenes = (sample_scene(random) for _ in range(2000))
     asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
-    told = (f"{question.text} {question.subtitles or ''} {question.answer}" for question in asked)
-    texts = chain(told, [format_question("plain", "cinepile", "", [""] * OPTIONS, None).text])
+    spoken = (f"{question.text} {question.subtitles or ''} {question.answer}" for question in asked)
+    texts = chain(spoken, [format_question("plain", "cinepile", "", [""] * OPTIONS, None).text])
     return tuple(
         sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
     )

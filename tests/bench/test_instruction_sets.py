@@ -70,9 +70,9 @@ def test_numba_gets_the_features_of_the_cap_that_there_are(
     isa: str, on: set[str], lacking: set[str]
 ) -> None:
     features = dict.fromkeys(LLVM, True) | dict.fromkeys(lacking, False)
-    told = capped_environment(isa, features)["NUMBA_CPU_FEATURES"].split(",")
-    assert {one[1:] for one in told} == set(LLVM)
-    assert {one[1:] for one in told if one[0] == "+"} == on - lacking
+    switches = capped_environment(isa, features)["NUMBA_CPU_FEATURES"].split(",")
+    assert {one[1:] for one in switches} == set(LLVM)
+    assert {one[1:] for one in switches if one[0] == "+"} == on - lacking
 
 
 def test_libraries_run_the_cap() -> None:

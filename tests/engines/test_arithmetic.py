@@ -104,8 +104,10 @@ def test_verdict_is_stored_and_loads_the_same_network(
     first = load_engine(str(folder), cache=cache)
     assert isinstance(first, NativeEngine)
     assert first.arithmetic == "auto"
+    assert "float32 with arithmetic not chosen yet" in repr(first)
     features = first.encode(images)
     assert first.arithmetic == "int8"
+    assert "float32 with int8 arithmetic" in repr(first)
 
     def fail(*_: object) -> ArithmeticVerdict:
         raise AssertionError("compared again")
