@@ -12,11 +12,13 @@ from smolvideo.engines.base import (
     Engine,
     EngineLoader,
     GenerationOptions,
+    OnToken,
     StreamingEngine,
     format_dtype,
 )
 from smolvideo.engines.devices import QUANTIZATIONS
 from smolvideo.engines.feature_cache import FeatureCache
+from smolvideo.engines.logprobs import LogprobRecorder, TokenLogprob
 from smolvideo.engines.native import NativeEngine, compile_kernels, load_native_engine
 from smolvideo.engines.session import Session, SessionEngine
 from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
@@ -34,10 +36,13 @@ __all__ = [
     "EngineSpec",
     "FeatureCache",
     "GenerationOptions",
+    "LogprobRecorder",
     "NativeEngine",
+    "OnToken",
     "Session",
     "SessionEngine",
     "StreamingEngine",
+    "TokenLogprob",
     "TransformersEngine",
     "compile_kernels",
     "format_dtype",

@@ -69,6 +69,11 @@ class GenerationOptions:
         return replace(self, seed=secrets.randbelow(2**32))
 
 
+OnToken = Callable[[int, "torch.Tensor"], None]
+"""Called for each token of an answer: its id, and the logits [vocabulary] it was chosen from. Must
+return quickly."""
+
+
 class StreamingEngine(Protocol):
     """A loaded checkpoint that answers prompts, one at a time.
 
@@ -115,6 +120,18 @@ class Engine(StreamingEngine, Protocol):
     A context manager that closes itself. Thread-safe: one thread computes at a time, and answers
     that several threads iterate advance in turns.
     """
+
+    def stream(
+        self,
+        prompt: Prompt,
+        generation: GenerationOptions = ...,
+        *,
+        on_progress: OnProgress = no_progress,
+        on_token: OnToken | None = None,
+    ) -> AnswerStream:
+        """Return the answer as any ``StreamingEngine`` does, and call ``on_token`` for each of its
+        tokens."""
+        ...
 
     def close(self) -> None:
         """Free the weights. Afterwards ``stream`` and ``score``, and answers that are still

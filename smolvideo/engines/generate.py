@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from smolvideo.answer import Answer, AnswerStream, StopReason, Usage, broken_off_error
 from smolvideo.engines.answer_text import StopStringBuffer, StreamingDetokenizer, notices_on
-from smolvideo.engines.base import GenerationOptions
+from smolvideo.engines.base import GenerationOptions, OnToken
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
 from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.models import Checkpoint
@@ -124,6 +124,7 @@ class GenerationState:
         prompt: Prompt,
         generation: GenerationOptions,
         *,
+        on_token: OnToken | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.token_ids: list[int] = []
@@ -138,6 +139,7 @@ class GenerationState:
         self._next_token = TokenSampler(generation, prompt.token_ids)
         self._token_text = StreamingDetokenizer(checkpoint.tokenizer)
         self._answer_text = StopStringBuffer(generation.stop)
+        self._on_token = on_token
         self._clock = clock
 
     @property
@@ -155,6 +157,8 @@ class GenerationState:
         none."""
         check_logits(logits)
         self.token_ids.append(self._next_token.sample(logits))
+        if self._on_token is not None:
+            self._on_token(self.last_token_id, logits)
         if self.last_token_id in self._checkpoint.eos_token_ids:
             self.stop_reason = "end"
             return self._answer_text.finish()
@@ -221,6 +225,7 @@ def generate(
     decode: Callable[[Features], DecoderState],
     lock: AbstractContextManager[object] = nullcontext(),  # noqa: B008 -- without state
     on_progress: OnProgress,
+    on_token: OnToken | None = None,
 ) -> AnswerStream:
     """Return the answer to ``prompt``, generated while it is iterated; see ``Engine.stream``.
 
@@ -228,7 +233,7 @@ def generate(
     held while a piece is computed.
     """
     check_context(prompt, checkpoint, generation.max_new_tokens)
-    growing = GenerationState(checkpoint, prompt, generation)
+    growing = GenerationState(checkpoint, prompt, generation, on_token=on_token)
 
     def pieces() -> Generator[str, None, None]:
         """Yield the text of the answer piece by piece."""

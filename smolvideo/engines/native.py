@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.arithmetic import ArithmeticCheck, ArithmeticVerdict, choose_arithmetic
-from smolvideo.engines.base import GenerationOptions, describe_engine, trim_heap
+from smolvideo.engines.base import GenerationOptions, OnToken, describe_engine, trim_heap
 from smolvideo.engines.devices import (
     TINY_PARAMETERS,
     check_quantize,
@@ -183,6 +183,7 @@ class NativeEngine:
         generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
         *,
         on_progress: OnProgress = no_progress,
+        on_token: OnToken | None = None,
     ) -> AnswerStream:
         """Return the answer to ``prompt``, generated while it is iterated; see ``Engine.stream``.
 
@@ -190,7 +191,7 @@ class NativeEngine:
         """
         room = len(prompt.token_ids) + generation.max_new_tokens
         session = self.open_session(cache_capacity=min(room, self.checkpoint.context_tokens))
-        return session.stream(prompt, generation, on_progress=on_progress)
+        return session.stream(prompt, generation, on_progress=on_progress, on_token=on_token)
 
     def answer_batch(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.engines.base import Engine, GenerationOptions
+from smolvideo.engines.base import Engine, GenerationOptions, OnToken
 from smolvideo.engines.batch_generate import generate_batch
 from smolvideo.engines.devices import wrap_torch_errors
 from smolvideo.engines.frame_encoder import FrameEncoder
@@ -59,12 +59,24 @@ class Session:
         other._cache = self._cache.fork() if self._cache else None
         return other
 
+    def cached_prefix(self, prompt: Prompt) -> tuple[int, int]:
+        """Return how many leading images, and how many leading tokens, of ``prompt`` the session
+        holds: what need not be encoded and prefilled again."""
+        with self._encoder.lock:
+            images = self._known_images(prompt.images)
+            tokens = min(
+                common_prefix_length(self.token_ids, prompt.token_ids),
+                self._tokens_before_image(prompt.token_ids, images),
+            )
+        return images, tokens
+
     def stream(
         self,
         prompt: Prompt,
         generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
         *,
         on_progress: OnProgress = no_progress,
+        on_token: OnToken | None = None,
     ) -> AnswerStream:
         """Return the answer to ``prompt``, reusing features and prefix; see ``Engine.stream``."""
         self._encoder.check_open()
@@ -77,6 +89,7 @@ class Session:
             decode=lambda _: _Decoding(self, prompt, on_progress),
             lock=self._encoder.lock,
             on_progress=on_progress,
+            on_token=on_token,
         )
 
     def answer_batch(

@@ -14,7 +14,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from smolvideo.answer import AnswerStream
-from smolvideo.engines.base import GenerationOptions, closed_error, describe_engine, release_memory
+from smolvideo.engines.base import (
+    GenerationOptions,
+    OnToken,
+    closed_error,
+    describe_engine,
+    release_memory,
+)
 from smolvideo.engines.devices import (
     LOADING,
     choose_device,
@@ -253,6 +259,7 @@ class TransformersEngine:
         generation: GenerationOptions = GenerationOptions(),  # noqa: B008 -- frozen
         *,
         on_progress: OnProgress = no_progress,
+        on_token: OnToken | None = None,
     ) -> AnswerStream:
         """Return the answer to ``prompt``, generated while it is iterated; see
         ``Engine.stream``."""
@@ -267,6 +274,7 @@ class TransformersEngine:
             decode=lambda rows: _Decoder(self, prompt, rows),
             lock=self._lock,
             on_progress=on_progress,
+            on_token=on_token,
         )
 
     def score(

@@ -2,6 +2,7 @@
 
 prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
 plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
+prepare_turns.py   the same for a conversation with media anywhere among its texts
 answer.py          stream the answer of an engine to a prepared prompt; answer or error as a record
 notices.py         warnings about model, frames and question
 subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
@@ -40,22 +41,38 @@ from smolvideo.pipeline.prepare_prompt import (
     prepare,
     reserve_context,
 )
+from smolvideo.pipeline.prepare_turns import (
+    DecodedTurns,
+    MediaTurn,
+    Medium,
+    decode_turns,
+    media_of,
+    pack_turns,
+    place_media,
+)
 
 __all__ = [
     "NANO_NOTICE",
     "AsyncAnswerStream",
     "CostPlan",
+    "DecodedTurns",
+    "MediaTurn",
+    "Medium",
     "PlannedModel",
     "PlannedPrompt",
     "PreparedPrompt",
     "allocate_frames",
     "call_in_thread",
+    "decode_turns",
     "effective_settings",
     "load_frames",
+    "media_of",
     "notices_for_model",
     "notices_of_frames",
     "open_for_plan",
+    "pack_turns",
     "package_versions",
+    "place_media",
     "plan_prompt",
     "predict_plan",
     "prepare",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self, TypeVar
 
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import PromptError, UsageError
@@ -141,7 +142,7 @@ def prepare(
     draft = PromptPlan((), sampling, question, subtitles, tuple(history))
     started = time.perf_counter()
     plan, total, plan_notices, batches = read_unchanged(
-        lambda: _decode_all(
+        lambda: decode_all(
             draft, given, reader, checkpoint, prompt_options, generation, on_progress
         ),
         *(source.path for source in given),
@@ -206,6 +207,14 @@ class PromptPlan:
     subtitles: str | None
     history: tuple[Message, ...]
 
+    def with_readers(self, readers: tuple[VideoReader, ...]) -> Self:
+        """Return the plan with its sources opened."""
+        return replace(self, readers=readers)
+
+    def sampling_of(self, reader: VideoReader) -> FrameSampling:
+        """Return the sampling of one source; here it is that of all."""
+        return self.sampling
+
     def times(self, total: int) -> list[list[float]]:
         """Return the frame times of each source, for ``total`` frames of all together."""
         videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
@@ -241,7 +250,7 @@ class PromptPlan:
         return (*self.history, Message("user", (*content, self.question)))
 
     def _times_of(self, reader: VideoReader, max_frames: int) -> list[float]:
-        return choose_times(reader, replace(self.sampling, max_frames=max_frames))
+        return choose_times(reader, replace(self.sampling_of(reader), max_frames=max_frames))
 
 
 def still_image_notices(plan: PromptPlan) -> list[str]:
@@ -312,15 +321,18 @@ def too_few_frames(sources: int, max_frames: int) -> UsageError:
     )
 
 
-def _decode_all(
-    draft: PromptPlan,
+Plan = TypeVar("Plan", bound=PromptPlan)
+
+
+def decode_all(
+    draft: Plan,
     sources: Sequence[VideoSource],
     reader: str,
     checkpoint: Checkpoint,
     prompt_options: PromptOptions,
     generation: GenerationOptions,
     on_progress: OnProgress,
-) -> tuple[PromptPlan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
+) -> tuple[Plan, int, tuple[str, ...], tuple[FrameBatch, ...]]:
     """Return the draft with its readers, which are closed, the number of frames, the notices on
     both, and the frames of each source."""
     states = [file_state(source.path) for source in sources]
@@ -329,7 +341,7 @@ def _decode_all(
             stack.enter_context(open_video(source.path, kind=source.kind, reader=reader))
             for source in sources
         )
-        plan = replace(draft, readers=readers)
+        plan = draft.with_readers(readers)
         stills = still_image_notices(plan)
         total, reduced = choose_frame_count(plan, checkpoint, prompt_options, generation)
         decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
@@ -362,7 +374,7 @@ def _decoded(
         batches.append(
             sample_frames(
                 reader,
-                plan.sampling,
+                plan.sampling_of(reader),
                 times=chosen,
                 transform=fit,
                 geometry=geometry,

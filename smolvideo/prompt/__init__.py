@@ -7,6 +7,7 @@ from smolvideo.prompt.messages import (
     Message,
     Prompt,
     PromptOptions,
+    Role,
 )
 from smolvideo.prompt.pack import (
     answer_ids,
@@ -26,6 +27,7 @@ __all__ = [
     "Prompt",
     "PromptFormat",
     "PromptOptions",
+    "Role",
     "answer_ids",
     "check_budget",
     "check_question",

@@ -13,6 +13,12 @@ resize that ignores the aspect ratio, or letterboxed."""
 
 GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
 
+Role = Literal["system", "user", "assistant"]
+"""Whose turn it is. The family's chat template writes any role; ``system`` is for instructions
+that precede the conversation."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
 Media = FrameBatch | FramePlan
 """The frames of one source, decoded or planned."""
 
@@ -29,7 +35,7 @@ class Message:
     omits it.
     """
 
-    role: Literal["user", "assistant"]
+    role: Role
     content: tuple[str | Media, ...]
     preamble: str | None = None
 

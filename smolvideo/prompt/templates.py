@@ -25,7 +25,13 @@ from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.registry import PromptFormat
-from smolvideo.prompt.messages import PLACEHOLDER_QUESTION, Media, Message, PromptOptions
+from smolvideo.prompt.messages import (
+    PLACEHOLDER_QUESTION,
+    ROLES,
+    Media,
+    Message,
+    PromptOptions,
+)
 from smolvideo.prompt.resize import Tiles, tiles_of
 
 IMAGE = "<image>"
@@ -166,8 +172,9 @@ def check_messages(messages: Sequence[Message]) -> None:
     if not messages or messages[-1].role != "user":
         raise PromptError("there is no question: the last turn of a prompt must be the user's")
     for message in messages:
-        if message.role not in ("user", "assistant"):
-            raise PromptError(f"a turn is of `user` or `assistant`, not of `{message.role}`")
+        if message.role not in ROLES:
+            known = ", ".join(f"`{role}`" for role in ROLES)
+            raise PromptError(f"a turn is of {known}, not of `{message.role}`")
     if any(not message.content for message in messages):
         raise PromptError("a turn of the conversation is empty")
     check_question("".join(item for item in messages[-1].content if isinstance(item, str)))

@@ -66,6 +66,22 @@ def fresh(engine: NativeEngine, prompt: Prompt) -> str:
     return engine.stream(prompt, SHORT).result().text
 
 
+def test_cached_prefix_counts_what_need_not_be_computed_again(engine: NativeEngine) -> None:
+    images = tinymodels.random_images(3)
+    first, second = ask(engine, images, "What is it?"), ask(engine, images.copy(), "Who?")
+    session = engine.open_session()
+    assert session.cached_prefix(first) == (0, 0)
+    session.prefill(first)
+    assert session.cached_prefix(first) == (3, len(first))
+    assert session.cached_prefix(second) == (3, len(second) - len("o?"))
+    other = images.copy()
+    other[1] += 1
+    assert session.cached_prefix(ask(engine, other, "Who?")) == (
+        1,
+        second.token_ids.index(engine.checkpoint.image_token_id) + tinymodels.TOKENS_PER_IMAGE,
+    )
+
+
 def test_second_question_prefills_only_its_own_tokens(
     engine: NativeEngine, read_rows: list[int], encoded: list[int]
 ) -> None:

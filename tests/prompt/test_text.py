@@ -133,8 +133,8 @@ def test_conversation_without_a_question_is_an_error(toy: Checkpoint) -> None:
     for messages in ([], answered):
         with pytest.raises(PromptError, match="no question"):
             pack_prompt(messages, toy)
-    with pytest.raises(PromptError, match="not of `system`"):
-        pack_prompt([Message("system", ("Be brief.",)), *asked("Why?")], toy)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="not of `tool`"):
+        pack_prompt([Message("tool", ("Be brief.",)), *asked("Why?")], toy)  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="turn of the conversation is empty"):
         pack_prompt([Message("user", ()), *asked("Why?")], toy)
 
@@ -151,3 +151,8 @@ def test_planned_frames_cannot_be_packed(toy: Checkpoint) -> None:
 
 def test_toy_checkpoint_has_the_tokens_of_the_family(toy: Checkpoint) -> None:
     assert set(toy.special_tokens) == set(SPECIAL_TOKENS)
+
+
+def test_system_turn_is_written_as_any_other_turn(toy: Checkpoint) -> None:
+    prompt = pack_prompt([Message("system", ("Be brief.",)), *asked("Why?")], toy)
+    assert prompt.text.startswith("<|im_start|>System: Be brief.<end_of_utterance>\nUser: Why?")
