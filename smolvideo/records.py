@@ -78,7 +78,8 @@ class AnswerRecord:
 
     ``settings`` are the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and
     ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration;
-    ``created`` is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model.
+    ``created`` is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
+    ``adapter`` the SHA-256 of a LoRA adapter.
     """
 
     question: str
@@ -93,6 +94,7 @@ class AnswerRecord:
     model: str | None = None
     model_reason: str | None = None
     revision: str | None = None
+    adapter: str | None = None
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None

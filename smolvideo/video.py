@@ -19,6 +19,7 @@ from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngi
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.models import Checkpoint
+from smolvideo.models.adapter import base_of_adapter
 from smolvideo.models.registry import is_auto
 from smolvideo.pipeline import (
     AsyncAnswerStream,
@@ -56,6 +57,7 @@ class OpenOptions(TypedDict, total=False):
     download: DownloadOptions
     reader: str
     subtitles: str | Path | None
+    adapter: str | Path | None
     on_progress: OnProgress
 
 
@@ -76,6 +78,7 @@ class Video:
     list of them. ``sampling`` and ``prompt_options`` choose and resize the frames; ``generation``
     is the default of each question; ``download`` is for URLs, and its ``offline`` for the model,
     too; ``subtitles`` is a file, or ``auto`` for the one next to the video or its text track.
+    ``adapter`` is the folder of a LoRA adapter; a loaded engine has its own, or none.
 
     The first question encodes the frames; every further one prefills only its own words. (The
     engine ``transformers`` shares nothing between questions.) A question too long for the context
@@ -96,6 +99,7 @@ class Video:
         download: DownloadOptions = DownloadOptions(),  # noqa: B008 -- frozen
         reader: str = "auto",
         subtitles: str | Path | None = None,
+        adapter: str | Path | None = None,
         on_progress: OnProgress = no_progress,
         only_question: str | None = None,
     ) -> None:
@@ -105,7 +109,12 @@ class Video:
         sources = resolve_all(source, download=download, on_progress=on_progress)
         self._owns_engine = isinstance(model, str | Path)
         checkpoint, load = _checkpoint_and_loader(
-            model, lambda: all_drawn(sources, reader=reader), sampling, download, on_progress
+            model,
+            lambda: all_drawn(sources, reader=reader),
+            sampling,
+            download,
+            on_progress,
+            adapter,
         )
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
@@ -348,13 +357,18 @@ def _checkpoint_and_loader(
     sampling: FrameSampling,
     download: DownloadOptions,
     on_progress: OnProgress,
+    adapter: str | Path | None,
 ) -> tuple[Checkpoint, Callable[[], Engine]]:
     """Return the checkpoint of a model, and the function that loads its engine.
 
     ``is_drawn`` is called for ``auto``.
     """
     if isinstance(model, str | Path):
+        if adapter is not None and isinstance(model, str) and is_auto(model):
+            model = base_of_adapter(Path(adapter))
         spec = _engine_spec(model, offline=download.offline)
+        if adapter is not None:
+            spec = replace(spec, adapter=str(adapter))
         if isinstance(model, str) and is_auto(model):
             choice = choose_model(
                 drawn=is_drawn(), frames=sampling.max_frames, on_progress=on_progress
@@ -363,6 +377,11 @@ def _checkpoint_and_loader(
         return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
     if not hasattr(model, "checkpoint"):
         raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")
+    if adapter is not None:
+        raise UsageError(
+            "a loaded engine cannot take an adapter",
+            hint="load it with one: `smolvideo.load_engine(NAME, adapter=DIR)`",
+        )
     return model.checkpoint, lambda: model
 
 

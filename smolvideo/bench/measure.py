@@ -122,6 +122,7 @@ class BenchTask:
     isa: str | None = None
     arithmetic: str = "auto"
     first_question_only: bool = False
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,7 @@ def _load(task: BenchTask, checkpoint: Checkpoint) -> StreamingEngine:
         dtype=task.dtype,
         quantize=task.quantize,
         arithmetic=task.arithmetic,
+        adapter=task.adapter,
     )
 
 

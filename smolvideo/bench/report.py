@@ -80,6 +80,7 @@ class BenchOptions:
     to which all engines are capped that respect it. ``memory_sweep`` are numbers of frames for
     which the peak memory of the first engine is measured, too. ``arithmetic`` is that of the
     engine ``native``; weight formats are compared in floating point unless it is given.
+    ``adapter`` is the folder of a LoRA adapter.
     """
 
     engines: tuple[str, ...] = ("native", "transformers")
@@ -95,6 +96,7 @@ class BenchOptions:
     isa: str | None = None
     arithmetic: str = "auto"
     memory_sweep: tuple[int, ...] = ()
+    adapter: Path | None = None
 
     @property
     def variants(self) -> tuple[tuple[str, str], ...]:
@@ -225,6 +227,7 @@ def _tasks(
             str(folder / engine) if engine in BASELINES else None,
             options.isa,
             options.arithmetic_of(engine),
+            adapter=None if options.adapter is None else str(options.adapter),
         )
     return tasks
 

@@ -15,6 +15,7 @@ from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete
 from smolvideo.engines import ARITHMETICS, QUANTIZATIONS
 from smolvideo.errors import UsageError
 from smolvideo.formatting import format_bytes
+from smolvideo.models.adapter import base_of_adapter
 from smolvideo.models.registry import AUTO, is_auto
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import escape_controls
@@ -76,6 +77,12 @@ class BenchModelFlags(Flags, section="Model"):
     )
     arithmetic: str = flag(
         type=click.Choice(ARITHMETICS), default_from=BenchOptions, help="As for `ask`."
+    )
+    adapter: Path | None = flag(
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        show_default="none",
+        help="As for `ask`.",
     )
 
 
@@ -171,6 +178,9 @@ def _read_options(given: BenchFlags) -> BenchOptions:
             "`--quantize` measures the engine `native` with and without",
             hint="leave `--engine` and `--against` out",
         )
+    if given.adapter is not None and (given.random_weights or given.against):
+        other = "--random-weights" if given.random_weights else "--against"
+        raise UsageError(f"`--adapter` and `{other}` cannot go together")
     if given.isa is not None:
         check_isa(given.isa)
     if given.output is not None:
@@ -195,6 +205,7 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         isa=given.isa,
         arithmetic=given.arithmetic,
         memory_sweep=SWEPT_FRAMES if given.memory_sweep else (),
+        adapter=given.adapter,
     )
 
 
@@ -205,6 +216,8 @@ def _chosen_model(options: BenchOptions, screen: Output) -> str:
 
     if not is_auto(options.model):
         return options.model
+    if options.adapter is not None:
+        return base_of_adapter(options.adapter)
     sources = [] if options.video is None else resolve_source(str(options.video))
     try:
         choice = choose_model(

@@ -15,6 +15,7 @@ from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeTyp
 from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import ARITHMETICS, ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
 from smolvideo.errors import UsageError
+from smolvideo.models.adapter import base_of_adapter
 from smolvideo.models.registry import AUTO, PromptFormat, is_auto
 from smolvideo.prompt import Geometry, PromptOptions
 from smolvideo.readers import READERS
@@ -63,6 +64,13 @@ class EngineFlags(ModelFlags, section="Model"):
         default="auto",
         metavar="DTYPE",
         help="bfloat16, float16 or float32; auto is the fastest on the device.",
+    )
+    adapter: Path | None = flag(
+        type=FilePath(),
+        metavar="DIR",
+        show_default="none",
+        help="LoRA adapter of `smolvideo tune` or peft, merged into the weights while they are "
+        "loaded. --model auto is then the model that it was trained on.",
     )
     quantize: str = flag(
         "--quantize",
@@ -318,10 +326,13 @@ def read_engine_spec(given: ModelFlags) -> EngineSpec:
 
     Raises UsageError for a revision of no named model; that of the configuration file is left out.
     """
+    adapter = given.adapter if isinstance(given, EngineFlags) else None
     if not is_auto(given.model):
         spec = EngineSpec(given.model, given.revision, given.offline)
     elif given.is_explicit("revision"):
         raise UsageError("`--revision` is of a model, and none is named", hint="add `--model NAME`")
+    elif adapter is not None:
+        spec = EngineSpec(base_of_adapter(adapter), None, given.offline)
     else:
         spec = EngineSpec(AUTO, None, given.offline)
     if not isinstance(given, EngineFlags):
@@ -333,6 +344,7 @@ def read_engine_spec(given: ModelFlags) -> EngineSpec:
         dtype=given.dtype,
         quantize=given.quantize,
         arithmetic=given.arithmetic,
+        adapter=None if adapter is None else str(adapter.expanduser().absolute()),
     )
 
 

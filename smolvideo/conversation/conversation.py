@@ -173,7 +173,9 @@ class Conversation:
         If it fails, the conversation keeps its model.
         """
         before = (self.settings, self._checkpoint, self._engine)
-        self.settings = replace(self.settings, model=model, revision=None, model_reason=None)
+        self.settings = replace(
+            self.settings, model=model, revision=None, model_reason=None, adapter=None
+        )
         self._checkpoint = self._engine = None
         try:
             self.open_checkpoint(on_progress=on_progress)

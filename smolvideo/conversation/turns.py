@@ -24,7 +24,8 @@ Options = TypeVar("Options", FrameSampling, PromptOptions, GenerationOptions)
 class Settings:
     """Settings of all questions of a conversation; names as on the command line.
 
-    ``model_reason`` is why ``auto`` chose the model; None where it was named.
+    ``model_reason`` is why ``auto`` chose the model; None where it was named. ``adapter`` is the
+    folder of a LoRA adapter.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Settings:
     prompt_options: PromptOptions = field(default_factory=PromptOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     model_reason: str | None = None
+    adapter: str | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -67,8 +69,9 @@ def settings_from_json(content: Mapping[str, Any]) -> Settings:
         for name in ("model", "engine", "device", "dtype", "quantize", "arithmetic", "reader"):
             if not isinstance(kept.get(name, ""), str):
                 raise TypeError(name)
-        if not isinstance(kept.get("model_reason"), str | None):
-            raise TypeError("model_reason")
+        for name in ("model_reason", "adapter"):
+            if not isinstance(kept.get(name), str | None):
+                raise TypeError(name)
         return Settings(**kept)
     except (TypeError, ValueError, AttributeError, SmolVideoError) as error:
         raise RecordError(f"the settings of the conversation are damaged: {error}") from error

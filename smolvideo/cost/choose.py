@@ -26,6 +26,7 @@ from smolvideo.models import (
     list_local,
     open_checkpoint,
 )
+from smolvideo.models.adapter import base_of_adapter
 from smolvideo.models.registry import is_auto
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
@@ -188,6 +189,7 @@ def load_engine(
     device: str = "auto",
     dtype: str = "auto",
     quantize: str = "none",
+    adapter: str | Path | None = None,
     offline: bool = False,
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
@@ -196,8 +198,11 @@ def load_engine(
 
     As ``smolvideo.engines.load_engine``; raises as it does, and NoModelError where ``auto`` finds
     none: nothing is downloaded then. What is asked may be real footage, so it never finds nano.
+    With an ``adapter``, ``"auto"`` is the checkpoint that it was trained on.
     """
     reason = None
+    if adapter is not None and isinstance(checkpoint, str) and is_auto(checkpoint):
+        checkpoint = base_of_adapter(Path(adapter))
     if isinstance(checkpoint, str) and is_auto(checkpoint):
         choice = choose_model(
             drawn=False,
@@ -218,6 +223,7 @@ def load_engine(
         device=device,
         dtype=dtype,
         quantize=quantize,
+        adapter=adapter,
         cache=cache,
         on_progress=on_progress,
     )

@@ -70,6 +70,7 @@ def load_engine(
     dtype: str = "auto",
     quantize: str = "none",
     arithmetic: str = "auto",
+    adapter: str | Path | None = None,
     offline: bool = False,
     cache: FeatureCache | None = None,
     on_progress: OnProgress = no_progress,
@@ -82,7 +83,8 @@ def load_engine(
     with int8; both are for the engine ``native`` on a CPU. With ``arithmetic="int8"`` frames and
     prompts are multiplied in int8, several times as fast where a CPU has no bfloat16 products;
     ``auto`` does so where ``dtype`` is ``auto`` and the checkpoint loses little (see
-    ``engines.arithmetic``).
+    ``engines.arithmetic``). ``adapter`` is the folder of a LoRA adapter, which is merged into the
+    weights before they are quantized.
 
     Raises UsageError for unknown names of engines, devices, dtypes, quantizations and arithmetics,
     for a ``cache`` with an engine that does not use one, and for quantized weights or int8
@@ -95,6 +97,8 @@ def load_engine(
         raise UsageError(f"unknown engine `{engine}`", hint=f"one of {known}")
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = open_checkpoint(checkpoint, offline=offline, on_progress=on_progress)
+    if adapter is not None:
+        checkpoint = checkpoint.with_adapter(Path(adapter))
     return ENGINES[name](
         checkpoint,
         device=device,
@@ -110,7 +114,8 @@ def load_engine(
 class EngineSpec:
     """A model and how it runs, as given on the command line; nothing is opened yet.
 
-    ``model_reason`` is why ``auto`` chose the model; None where it was named.
+    ``model_reason`` is why ``auto`` chose the model; None where it was named. ``adapter`` is the
+    folder of a LoRA adapter, None without one.
     """
 
     model: str
@@ -122,6 +127,7 @@ class EngineSpec:
     quantize: str = "none"
     arithmetic: str = "auto"
     model_reason: str | None = None
+    adapter: str | None = None
 
     def checkpoint(
         self, *, weights: bool = False, on_progress: OnProgress = no_progress
@@ -137,7 +143,8 @@ class EngineSpec:
             weights=weights,
             on_progress=on_progress,
         )
-        return replace(checkpoint, model_reason=self.model_reason)
+        checkpoint = replace(checkpoint, model_reason=self.model_reason)
+        return checkpoint if self.adapter is None else checkpoint.with_adapter(Path(self.adapter))
 
     def load(
         self, *, cache: FeatureCache | None = None, on_progress: OnProgress = no_progress

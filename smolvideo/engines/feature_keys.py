@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from smolvideo.engines.feature_cache import KEY_BYTES, FeatureCache
 from smolvideo.errors import ModelError
+from smolvideo.models.adapter import DECODER_PREFIXES, Adapter
 from smolvideo.models.weight_formats import quantized_formats
 from smolvideo.models.weights import WeightFiles, WeightHeader, read_header
 
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 
 _FORMAT = "features [tokens_per_image, hidden], row by row, as the dtype lies in memory"
 """Content of an entry, part of the scope: a change of this text invalidates all keys."""
-
-_DECODER = ("model.text_model.", "lm_head.")
-"""Prefixes of weights that frames never meet: checkpoints that differ in the decoder alone share
-features."""
 
 _PER_CHUNK = 1 << 20
 _UNSETTLED_SECONDS = 2.0
@@ -95,17 +92,20 @@ def encoder_fingerprint(
 def _encoder_formats(network: "SmolVLM", quantize: str) -> list[tuple[str, str]]:
     """Return names and formats of the quantized weights that frames meet."""
     formats = quantized_formats(network.config, quantize)
-    return [item for item in formats.items() if not item[0].startswith(_DECODER)]
+    return [item for item in formats.items() if not item[0].startswith(DECODER_PREFIXES)]
 
 
-def weight_files_stat(weights: WeightFiles) -> bytes:
+def weight_files_stat(weights: WeightFiles, adapter: Adapter | None = None) -> bytes:
     """Hash the file status of the weights: changes when a file is modified or replaced; reads no
     data.
 
     It includes the time of the inode's last change, as git's index does: no program can set it
-    back, so a file that was rewritten in place with its old size and date is noticed.
+    back, so a file that was rewritten in place with its old size and date is noticed. An
+    ``adapter`` of the vision tower or the connector counts, too; one of the decoder does not.
     """
     facts: list[Any] = []
+    if adapter is not None and adapter.changes_features:
+        facts.append(adapter.sha256)
     for file in weights.files:
         try:
             told = file.stat()
@@ -117,7 +117,9 @@ def weight_files_stat(weights: WeightFiles) -> bytes:
     return _digest(json.dumps(facts).encode())
 
 
-def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
+def weights_digest(
+    weights: WeightFiles, cache: FeatureCache, adapter: Adapter | None = None
+) -> bytes:
     """Hash the content of the weights that frames meet.
 
     The name of a hub's revision (a folder has none), headers and samples (a fine-tuned checkpoint
@@ -128,18 +130,18 @@ def weights_digest(weights: WeightFiles, cache: FeatureCache) -> bytes:
 
     Raises ModelError where the files cannot be read.
     """
-    state, begun = weight_files_stat(weights), time.time()
+    state, begun = weight_files_stat(weights, adapter), time.time()
     found = bytearray(KEY_BYTES)
     if cache.read(state, memoryview(found)):
         return bytes(found)
-    digest = _hash_weights(weights)
+    digest = _hash_weights(weights, adapter)
     newest = max(max(told.st_mtime, told.st_ctime) for told in map(Path.stat, weights.files))
-    if newest < begun - _UNSETTLED_SECONDS and weight_files_stat(weights) == state:
+    if newest < begun - _UNSETTLED_SECONDS and weight_files_stat(weights, adapter) == state:
         cache.write(state, memoryview(digest))
     return digest
 
 
-def _hash_weights(weights: WeightFiles) -> bytes:
+def _hash_weights(weights: WeightFiles, adapter: Adapter | None) -> bytes:
     """Hash names, dtypes, shapes and bytes of all weights but the decoder's, whatever file they are
     in."""
     tasks = [
@@ -147,7 +149,7 @@ def _hash_weights(weights: WeightFiles) -> bytes:
         for file in weights.files
         for header in [read_header(file)]
         for name in header.tensors
-        if not name.startswith(_DECODER)
+        if not name.startswith(DECODER_PREFIXES)
     ]
     from smolvideo.engines.devices import available_cores
 
@@ -156,6 +158,8 @@ def _hash_weights(weights: WeightFiles) -> bytes:
         lines = sorted(
             f"{name} {digest}" for (_, _, name), digest in zip(tasks, digests, strict=True)
         )
+    if adapter is not None and adapter.changes_features:
+        lines.append(f"adapter {adapter.sha256}")
     return _digest("\n".join(lines).encode())
 
 
@@ -221,11 +225,12 @@ class ScopedFeatureCache:
         network: "SmolVLM",
         *,
         quantize: str = "none",
+        adapter: Adapter | None = None,
     ) -> "ScopedFeatureCache | None":
         """Return None where the files have changed since loading (``stat_at_load`` is their
         ``weight_files_stat`` from before): then they do not identify the network in memory."""
-        digest = weights_digest(weights, cache)
-        if weight_files_stat(weights) != stat_at_load:
+        digest = weights_digest(weights, cache, adapter)
+        if weight_files_stat(weights, adapter) != stat_at_load:
             return None
         weight = network.model.text_model.embed_tokens.weight
         scope_of = partial(

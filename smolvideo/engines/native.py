@@ -67,7 +67,7 @@ def load_native_engine(
         parameters=checkpoint.weights.parameters,
     )
     # load the weights
-    state = weight_files_stat(checkpoint.weights)
+    state = weight_files_stat(checkpoint.weights, checkpoint.adapter)
     check = ArithmeticCheck(state, code_digest(), cache) if wanted == "auto" else None
     verdict = ArithmeticVerdict(wanted) if check is None else check.stored()
     with wrap_torch_errors(str(torch_device), "loading the weights"):
@@ -79,6 +79,7 @@ def load_native_engine(
             quantize=quantize,
             arithmetic="both" if verdict is None else verdict.arithmetic,
             float_layers=() if verdict is None else verdict.float_layers,
+            adapter=checkpoint.adapter,
         )
     if torch_device.type == "cpu":
         trim_heap()
@@ -87,7 +88,12 @@ def load_native_engine(
     kept = None
     if cache is not None:
         kept = ScopedFeatureCache.of_network(
-            cache, checkpoint.weights, state, network, quantize=quantize
+            cache,
+            checkpoint.weights,
+            state,
+            network,
+            quantize=quantize,
+            adapter=checkpoint.adapter,
         )
     on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
     seconds = time.perf_counter() - started

@@ -82,6 +82,7 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
                 f"broken checkpoint: cannot load `{checkpoint.folder}`: {first_line(error)}"
             ) from error
         _check_complete(checkpoint, report)
+        _merge_adapter(checkpoint, network)
         return network.eval().requires_grad_(False).to(device)
 
 
@@ -164,6 +165,21 @@ def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
     if reasons or report.get("error_msgs"):
         reasons = reasons or str(report["error_msgs"][0]).split("\n")[0]
         raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {reasons}")
+
+
+def _merge_adapter(checkpoint: Checkpoint, network: Any) -> None:
+    """Put the weights that the adapter changes in place, merged as in the engine ``native``."""
+    if checkpoint.adapter is None:
+        return
+    import torch
+
+    from smolvideo.network.adapter_weights import check_base, read_merged
+
+    assert checkpoint.weights is not None
+    check_base(checkpoint.weights, checkpoint.adapter)
+    with torch.no_grad():
+        for name, weight in read_merged(checkpoint.weights, checkpoint.adapter).items():
+            network.get_parameter(name).copy_(weight)
 
 
 _FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}

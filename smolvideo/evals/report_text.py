@@ -29,6 +29,8 @@ def settings_lines(report: EvalReport) -> list[str]:
     layout = settings["prompt_options"]["layout"] or "the model's own"
     revision = model["revision"] or (model["weights"] or "")[:12]
     protocol = "CinePile's own protocol" if _official(settings) else "not an official protocol"
+    if model.get("adapter"):
+        revision += f", adapter {model['adapter'][:12]}"
     number_format = format_dtype(
         model["dtype"], model.get("quantize", "none"), model.get("arithmetic")
     )

@@ -326,6 +326,7 @@ def model_identity(engine: Engine) -> dict[str, Any]:
         "name": checkpoint.name,
         "revision": checkpoint.revision,
         "weights": None if checkpoint.revision else _weights_hash(checkpoint),
+        "adapter": checkpoint.adapter_sha256,
         "engine": engine.name,
         "device": engine.device,
         "dtype": engine.dtype,

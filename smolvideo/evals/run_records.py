@@ -183,9 +183,9 @@ class RunInfo:
     """Content of run.json: all that the answers depend on, and the versions.
 
     ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
-    ``revision``, ``weights`` (their hash without a revision), ``engine``, ``device``, ``dtype``,
-    ``quantize``, ``arithmetic``. ``model_reason`` is why ``auto`` chose the model, None where it
-    was named.
+    ``revision``, ``weights`` (their hash without a revision), ``adapter`` (its hash), ``engine``,
+    ``device``, ``dtype``, ``quantize``, ``arithmetic``. ``model_reason`` is why ``auto`` chose the
+    model, None where it was named.
     """
 
     benchmark: dict[str, Any]
@@ -250,6 +250,7 @@ class _Model:
     dtype: str
     revision: str | None = None
     weights: str | None = None
+    adapter: str | None = None
     quantize: str = "none"
     arithmetic: str = "float"
 

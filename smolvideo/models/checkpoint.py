@@ -6,12 +6,13 @@ effective top-level scale_factor.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolvideo.errors import ModelError
+from smolvideo.models.adapter import Adapter, read_adapter
 from smolvideo.models.json_files import (
     TAKE_AS_PUBLISHED,
     Json,
@@ -68,7 +69,8 @@ class Checkpoint:
     scales first. ``eos_token_ids`` end an answer, ``end_of_turn_token`` is the token that ends a
     turn inside a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as
     float32). ``splits_images``: the processor splits an image into tiles. ``model_reason`` is why
-    ``auto`` chose it; None where it was named.
+    ``auto`` chose it; None where it was named. ``adapter`` is merged into the weights while an
+    engine loads them.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Checkpoint:
     special_tokens: Mapping[str, int] = field(repr=False)
     weights: WeightFiles | None
     model_reason: str | None = None
+    adapter: Adapter | None = None
 
     @property
     def tokens_per_image(self) -> int:
@@ -118,6 +121,16 @@ class Checkpoint:
         file = self.folder / "training.json"
         words = read_json(file).get("words") if self.is_nano and file.is_file() else None
         return frozenset(map(str, words)) if isinstance(words, list) else None
+
+    @property
+    def adapter_sha256(self) -> str | None:
+        """What identifies the adapter in records; None without one."""
+        return None if self.adapter is None else self.adapter.sha256
+
+    def with_adapter(self, path: Path) -> "Checkpoint":
+        """Return the checkpoint with the LoRA adapter in ``path``; see ``read_adapter``."""
+        config = NetworkConfig.from_json(read_json(self.folder / "config.json"))
+        return replace(self, adapter=read_adapter(path, config, checkpoint_name=self.name))
 
     def __hash__(self) -> int:
         return hash((self.folder, self.revision))

@@ -12,7 +12,7 @@ allocation that the files do not fill.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeGuard
 
@@ -77,13 +77,13 @@ def find_weights(folder: Path) -> WeightFiles:
         if any(folder.glob("*.bin")):
             hint = "weights in PyTorch's own format can run code and are not loaded"
         raise ModelError(f"broken checkpoint: no `model.safetensors` in `{folder}`", hint=hint)
-    return WeightFiles(tuple(files), sum(_count_parameters(file) for file in files))
+    return WeightFiles(tuple(files), sum(count_parameters(file) for file in files))
 
 
 def is_whole(file: Path) -> bool:
     """Whether a safetensors file is as long as its header says."""
     try:
-        _count_parameters(file)
+        count_parameters(file)
     except ModelError:
         return False
     return True
@@ -131,6 +131,8 @@ class WeightHeader:
     """Name → ``dtype``, ``shape`` and ``data_offsets``."""
     data_start: int
     """Byte offset of the data, the origin of ``data_offsets``."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """``__metadata__``: texts of the program that wrote the file."""
 
 
 def read_header(file: Path) -> WeightHeader:
@@ -144,7 +146,7 @@ def read_header(file: Path) -> WeightHeader:
         raise _no_safetensors(file, str(error)) from error
 
 
-def _count_parameters(file: Path) -> int:
+def count_parameters(file: Path) -> int:
     """Return the number of elements in ``file``. Raises ModelError if it is truncated, or its
     tensors overlap or leave gaps."""
     header = read_header(file)
@@ -229,7 +231,7 @@ def _parse_header(stream: BinaryIO, file: Path) -> WeightHeader:
     notes = content.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise _no_safetensors(file, "its `__metadata__` holds more than texts")
-    return WeightHeader(content, 8 + length)
+    return WeightHeader(content, 8 + length, notes)
 
 
 def _no_safetensors(file: Path, why: str) -> ModelError:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.errors import ModelError
+from smolvideo.models.adapter import Adapter
 from smolvideo.models.json_files import Json, read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.weight_formats import quantized_formats
@@ -30,6 +31,7 @@ from smolvideo.models.weights import (
     left_out,
     read_header,
 )
+from smolvideo.network.adapter_weights import check_base, merge_update
 from smolvideo.network.attention import attention_backend
 from smolvideo.network.compilation import CompiledInBackground
 from smolvideo.network.cpu_decode import CpuDecoder, is_supported, unquantized_decode_build
@@ -290,18 +292,22 @@ def load_network(
     quantize: str = "none",
     arithmetic: str = "float",
     float_layers: Iterable[str] = (),
+    adapter: Adapter | None = None,
 ) -> SmolVLM:
     """Load the checkpoint in ``folder`` to ``device``, ready for inference.
 
     ``quantize`` is the format of weights in ``quantized_formats``. ``arithmetic``: ``float``;
     ``int8`` for many rows of activations in ``int8_arithmetic_layers`` but ``float_layers``; or
     ``both``, in floating point until ``set_int8_arithmetic`` and ``drop_unused_weights`` choose.
-    Raises ModelError naming what is missing, left over, of another shape or unreadable.
+    ``adapter`` is merged into the stored weights first. Raises ModelError naming what is missing,
+    left over, of another shape or unreadable.
     """
     # check names and shapes before reading any weight
     config = NetworkConfig.from_json(read_json(folder / "config.json"))
     headers = {file: read_header(file) for file in weights.files}
     check_tensors(folder, config, headers, dtypes=tuple(STORED_DTYPES))
+    if adapter is not None:
+        check_base(weights, adapter)
     with torch.device("meta"):
         network = SmolVLM(config)
     compiled = is_supported(config.text, device, dtype)
@@ -314,6 +320,8 @@ def load_network(
     kinds = weight_formats(network, quantize)
     # convert and assign tensor by tensor
     for name, tensor in _read(headers, skip=left_out(config)):
+        if adapter is not None:
+            tensor = merge_update(name, tensor, adapter)
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
         if name in int8_layers:

@@ -244,6 +244,7 @@ def _record(
         model=engine.checkpoint.name,
         model_reason=engine.checkpoint.model_reason,
         revision=engine.checkpoint.revision,
+        adapter=engine.checkpoint.adapter_sha256,
         engine=engine.name,
         device=engine.device,
         dtype=engine.dtype,

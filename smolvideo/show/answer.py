@@ -170,6 +170,8 @@ def show_settings(screen: Output, prepared: PreparedPrompt, engine: Engine) -> N
         return
     checkpoint = engine.checkpoint
     revision = f" at {checkpoint.revision[:12]}" if checkpoint.revision else ""
+    if checkpoint.adapter_sha256 is not None:
+        revision += f" with adapter {checkpoint.adapter_sha256[:12]}"
     settings = effective_settings(
         prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
     )

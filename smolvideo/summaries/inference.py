@@ -92,6 +92,7 @@ def _record(facts: RecordContext, **outcome: Any) -> SummaryRecord:
         model=facts.checkpoint.name,
         model_reason=facts.checkpoint.model_reason,
         revision=facts.checkpoint.revision,
+        adapter=facts.checkpoint.adapter_sha256,
         versions=package_versions(),
         **outcome,
     )

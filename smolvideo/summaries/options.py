@@ -66,8 +66,8 @@ class SummaryOptions:
         return self.window_seconds
 
     def settings(self, checkpoint: Checkpoint, quantize: str = "none") -> dict[str, Any]:
-        """All settings that change the answer, by option name: quantized weights, but not the
-        engine or device."""
+        """All settings that change the answer, by option name: quantized weights and adapter, but
+        not the engine or device."""
         everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
         own = {"style", "prompt", "window_seconds", "max_frames", "reader"}
         everything |= {name: value for name, value in asdict(self).items() if name in own}
@@ -75,6 +75,8 @@ class SummaryOptions:
         everything["stop"] = list(self.generation.stop)
         if quantize != "none":  # records without quantization keep their settings key
             everything["quantize"] = quantize
+        if checkpoint.adapter_sha256 is not None:
+            everything["adapter"] = checkpoint.adapter_sha256
         return everything
 
 

@@ -93,6 +93,7 @@ class SummaryRecord:
     model: str | None = None
     model_reason: str | None = None
     revision: str | None = None
+    adapter: str | None = None
     engine: str | None = None
     device: str | None = None
     dtype: str | None = None

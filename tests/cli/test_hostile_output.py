@@ -150,7 +150,7 @@ def setting(screen: Output, _: Path) -> None:
         reader="pyav",
         prompt=SimpleNamespace(text=HOSTILE, layout="smolvlm2", geometry="official"),
     )
-    checkpoint = SimpleNamespace(name=HOSTILE, revision=HOSTILE)
+    checkpoint = SimpleNamespace(name=HOSTILE, revision=HOSTILE, adapter_sha256=HOSTILE)
     engine = SimpleNamespace(
         checkpoint=checkpoint,
         name="native",
