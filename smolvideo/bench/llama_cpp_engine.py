@@ -7,7 +7,7 @@ own programs: text as tokens, frames as embeddings.
 import ctypes
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import groupby
@@ -207,8 +207,8 @@ class _Decoding:
                 self._decode(tokens=tokens[start : start + _BATCH])
         return self._scores()
 
-    def decode(self, token_id: int) -> "torch.Tensor":
-        self._decode(tokens=[token_id])
+    def decode(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        self._decode(tokens=[*token_ids])
         return self._scores()
 
     def _decode(

@@ -9,6 +9,7 @@ its CPU plugin fuses with the attention, as the exporters of optimum-intel do.
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,8 +312,8 @@ class _Decoding:
             self._rows = None
         return self._forward(vectors)
 
-    def decode(self, token_id: int) -> "torch.Tensor":
-        return self._forward(self._engine.vectors([token_id]))
+    def decode(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        return self._forward(self._engine.vectors([*token_ids]))
 
     def _forward(self, vectors: "np.ndarray[Any, Any]") -> "torch.Tensor":
         import numpy as np

@@ -101,7 +101,8 @@ def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: boo
             more = "" if name in _NOT_WHILE_GOING_ON else " without a new source"
             raise UsageError(f"`{to_flag(name)}` has no effect with `--continue`{more}")
     generation = kept.generation
-    typed = given.explicit_values(*(part.name for part in fields(GenerationOptions)))
+    names = {part.name for part in fields(GenerationOptions)} - {"schema"}
+    typed = given.explicit_values(*sorted(names))
     if typed:
         read_generation(given)  # raises for contradictions among the typed options
         generation = replace(generation, **typed)

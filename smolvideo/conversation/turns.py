@@ -50,9 +50,11 @@ class Settings:
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """Convert to JSON types for the event log, without ``offline``, which concerns one run."""
+    """Convert to JSON types for the event log, without what concerns one question or run: the
+    schema of its answer, and ``offline``."""
     content = asdict(settings)
     del content["offline"]
+    content["generation"] = replace(settings.generation, schema=None).to_json()
     return content | {"sampling": sampling_to_json(settings.sampling)}
 
 

@@ -1,13 +1,15 @@
 """Protocols of engines, and the options of generation."""
 
 import ctypes
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from smolvideo.answer import AnswerStream
+from smolvideo.answer_schema import SchemaArgument, compile_grammar, schema_text
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
@@ -26,6 +28,13 @@ class GenerationOptions:
     ``repetition_penalty`` above 1 makes tokens of the prompt and of the answer so far less likely
     (CTRL, arXiv 1909.05858). ``stop`` are strings at which the answer ends; they are not part of
     it. ``max_new_tokens`` counts the end token.
+
+    With a ``schema`` the answer is a JSON text that it allows, whatever the model would say: a JSON
+    Schema as a mapping or as text, the short form (``name, count int``), or a pydantic model. It is
+    kept as JSON text. Strings, arrays and numbers that it does not limit are limited by
+    ``smolvideo.answer_schema.bounds``, so that answers end; a document that is not complete after
+    ``max_new_tokens`` is a ModelError. UsageError names a keyword that is not supported;
+    ModelError where the extra ``json`` is not installed.
     """
 
     max_new_tokens: int = 256
@@ -34,6 +43,7 @@ class GenerationOptions:
     repetition_penalty: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: SchemaArgument | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_new_tokens, int) or self.max_new_tokens < 1:
@@ -53,6 +63,12 @@ class GenerationOptions:
             raise UsageError(f"stop must be a tuple of texts, not {self.stop!r}")
         if not all(self.stop):
             raise UsageError("the text to stop at must not be empty", hint="leave `--stop` out")
+        if self.schema is not None:
+            if self.stop:
+                raise UsageError("`stop` would cut the JSON of a `schema`: give one of them")
+            text = schema_text(self.schema)
+            compile_grammar(text)
+            object.__setattr__(self, "schema", text)
 
     @property
     def is_greedy(self) -> bool:
@@ -67,6 +83,11 @@ class GenerationOptions:
         if self.is_greedy or self.seed is not None:
             return self
         return replace(self, seed=secrets.randbelow(2**32))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON types by option name, the ``schema`` as an object."""
+        schema = None if self.schema is None else json.loads(str(self.schema))
+        return {**asdict(self), "stop": list(self.stop), "schema": schema}
 
 
 OnToken = Callable[[int, "torch.Tensor"], None]

@@ -122,11 +122,10 @@ def _decode_loop(
                     batch.select_sequences([inside.index(place) for place in unfinished])
                     inside = unfinished
                 # one decode step; finished sequences in the batch are ignored
-                last = torch.tensor(
-                    [growing[place].last_token_id for place in inside], device=device
-                )
+                last = torch.tensor([growing[place].take_pending() for place in inside])
+                last = last.to(device)
                 vectors = network.model.text_model.embed_tokens(last)
                 logits = network.decode_batch(vectors, batch)
             for row, place in enumerate(inside):
-                if growing[place].stop_reason is None:
+                if growing[place].stop_reason is None and not growing[place].pending_ids:
                     texts[place] += growing[place].append_token(logits[row])

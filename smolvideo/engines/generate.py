@@ -1,4 +1,4 @@
-"""Generation loop of all engines, token sampling, and the likelihood of given answers.
+"""Generation loop of all engines, and the likelihood of given answers.
 
 An engine provides the encoding of frames, the prefill of the prompt and the decoding of one token.
 Sampling (greedy or top-p, with a repetition penalty), detokenizing, stop strings, progress and
@@ -12,10 +12,17 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from smolvideo.answer import Answer, AnswerStream, StopReason, Usage, broken_off_error
-from smolvideo.engines.answer_text import StopStringBuffer, StreamingDetokenizer, notices_on
+from smolvideo.engines.answer_grammar import AnswerGrammar, incomplete_error
+from smolvideo.engines.answer_text import (
+    StopStringBuffer,
+    StreamingDetokenizer,
+    is_loop,
+    notices_on,
+)
 from smolvideo.engines.base import GenerationOptions, OnToken
 from smolvideo.engines.devices import peak_memory_bytes, reset_peak_memory
-from smolvideo.errors import ModelError, PromptError, UsageError
+from smolvideo.engines.token_sampler import TokenSampler, check_logits, no_numbers
+from smolvideo.errors import PromptError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress
 from smolvideo.prompt import Prompt, answer_ids
@@ -24,98 +31,16 @@ if TYPE_CHECKING:
     import torch
 
 
-class TokenSampler:
-    """Sample tokens one by one; the same seed gives the same tokens.
-
-    Sampling happens on the CPU in float32, whatever the network runs on, with a generator of its
-    own: torch's global random state is neither read nor changed.
-    """
-
-    def __init__(self, generation: GenerationOptions, prompt_ids: Sequence[int]) -> None:
-        import torch
-
-        self._generation = generation.with_drawn_seed()
-        self._seen = torch.tensor(sorted(set(prompt_ids)), dtype=torch.long)
-        self._random = torch.Generator().manual_seed(self._generation.seed or 0)
-
-    def sample(self, logits: "torch.Tensor") -> int:
-        """Sample the next token id from ``logits`` [vocabulary]."""
-        options = self._generation
-        if options.is_greedy and options.repetition_penalty == 1:
-            return argmax(logits)
-        scores = self._apply_repetition_penalty(logits.float().cpu())
-        token_id = argmax(scores) if options.is_greedy else self._sample_top_p(scores)
-        self._see(token_id)
-        return token_id
-
-    def _apply_repetition_penalty(self, scores: "torch.Tensor") -> "torch.Tensor":
-        """Divide positive and multiply negative logits of tokens seen so far by the repetition
-        penalty."""
-        import torch
-
-        penalty = self._generation.repetition_penalty
-        if penalty == 1:
-            return scores
-        seen = scores[self._seen]
-        scores = scores.clone()
-        scores[self._seen] = torch.where(seen < 0, seen * penalty, seen / penalty)
-        return scores
-
-    def _sample_top_p(self, scores: "torch.Tensor") -> int:
-        """Sample an id from the smallest set of likely tokens whose probabilities reach
-        ``top_p``."""
-        import torch
-
-        scores = scores.double() - scores.max()  # a tiny temperature must not overflow
-        probabilities, ids = (
-            (scores / self._generation.temperature).softmax(-1).sort(descending=True, stable=True)
-        )
-        reached_before = probabilities.cumsum(-1) - probabilities
-        probabilities[reached_before >= self._generation.top_p] = 0.0
-        drawn = torch.multinomial(probabilities, 1, generator=self._random)
-        return int(ids[drawn])
-
-    def _see(self, token_id: int) -> None:
-        """Add ``token_id`` to the tokens that the repetition penalty applies to."""
-        import torch
-
-        if token_id not in self._seen:
-            self._seen = torch.cat([self._seen, torch.tensor([token_id])])
-
-
-def argmax(scores: "torch.Tensor") -> int:
-    """Return the index of the first maximum, or of the first NaN if there is one.
-
-    On a CPU by numpy: torch shares even this among threads, which then spin for more work while the
-    next token needs their core. A token of 256M took a fifth longer.
-    """
-    if scores.device.type == "cpu":
-        return int(scores.float().numpy().argmax())
-    return int(scores.float().argmax())
-
-
-def check_logits(logits: "torch.Tensor") -> None:
-    """Raise ModelError where the argmax of ``logits`` [vocabulary] is infinite or NaN.
-
-    Reading it also waits for a GPU, so that its failures surface here.
-    """
-    if not math.isfinite(logits[argmax(logits)]):  # argmax returns the NaN if there is one
-        raise no_numbers(logits)
-
-
-def no_numbers(logits: "torch.Tensor") -> ModelError:
-    """Make the error for logits that are infinite or NaN."""
-    return ModelError(
-        f"`{logits.device}` computed no numbers, but NaN or infinity",
-        hint="run with `--dtype float32`, or check the weights",
-    )
+_IMPOSSIBLE = -9999.0
+"""Log-probability of tokens that cannot follow, as in OpenAI's ``logprobs``."""
 
 
 class GenerationState:
     """Sample tokens from logits, detokenize them, and stop at the end.
 
-    ``stop_reason`` is None until the answer ends. ``seconds`` are the times of each stage so far,
-    without the time that the consumer of the text takes.
+    ``stop_reason`` is None until the answer ends. ``pending_ids`` are the latest tokens, which are
+    not in the KV cache: one, and with a schema those that must follow it. ``seconds`` are the times
+    of each stage so far, without the time that the consumer of the text takes.
     """
 
     def __init__(
@@ -128,6 +53,7 @@ class GenerationState:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.token_ids: list[int] = []
+        self.pending_ids: list[int] = []
         self.stop_reason: StopReason | None = None
         self.frames_from_cache = 0
         self.peak_memory_bytes: int | None = None
@@ -141,40 +67,85 @@ class GenerationState:
         self._answer_text = StopStringBuffer(generation.stop)
         self._on_token = on_token
         self._clock = clock
+        self._grammar: AnswerGrammar | None = None
+        if generation.schema is not None:
+            self._grammar = AnswerGrammar(checkpoint, prompt, str(generation.schema))
 
     @property
     def tokens(self) -> int:
         """Number of generated tokens, the end token included."""
         return len(self.token_ids)
 
-    @property
-    def last_token_id(self) -> int:
-        """The latest token."""
-        return self.token_ids[-1]
-
     def append_token(self, logits: "torch.Tensor") -> str:
         """Sample a token from ``logits`` [vocabulary]; return the text that is final now, often
-        none."""
+        none.
+
+        With a schema, tokens that must follow are appended, too: see ``pending_ids``.
+        """
         check_logits(logits)
-        self.token_ids.append(self._next_token.sample(logits))
-        if self._on_token is not None:
-            self._on_token(self.last_token_id, logits)
-        if self.last_token_id in self._checkpoint.eos_token_ids:
-            self.stop_reason = "end"
-            return self._answer_text.finish()
-        piece = self._answer_text.push(self._token_text.push(self.last_token_id))
-        if self._answer_text.stopped:
-            self.stop_reason = "stop_string"
-        elif self.tokens == self._most_tokens:
-            self.stop_reason = "length"
+        if self._grammar is None:
+            return self._append([self._next_token.sample(logits)], logits)
+        forced = [] if self.token_ids else self._grammar.forced_tokens()
+        if forced:
+            return self._append(forced, None)
+        chosen = self._next_token.sample(self._grammar.mask(logits))
+        if chosen in self._checkpoint.eos_token_ids:
+            return self._append([chosen], logits)
+        self._grammar.accept(chosen)
+        return self._append([chosen, *self._grammar.forced_tokens()], logits)
+
+    def take_pending(self) -> int:
+        """Remove and return the first of ``pending_ids``, of a finished answer the last token."""
+        return self.pending_ids.pop(0) if self.pending_ids else self.token_ids[-1]
+
+    def check_complete(self) -> None:
+        """Raise ModelError for an answer by a schema that ended inside of its document."""
+        if self._grammar is not None and self.stop_reason == "length":
+            raise incomplete_error(self._most_tokens, in_loop=is_loop(self.token_ids))
+
+    def _append(self, token_ids: Sequence[int], logits: "torch.Tensor | None") -> str:
+        """Append tokens, no more than the answer may have; return the text that is final now.
+
+        The first was chosen from ``logits`` where they are given; the others are certain.
+        """
+        allowed = token_ids[: self._most_tokens - self.tokens]
+        self.pending_ids = list(allowed)
+        piece = ""
+        for token_id in allowed:
+            self.token_ids.append(token_id)
+            if self._on_token is not None:
+                self._on_token(token_id, self._certain(token_id) if logits is None else logits)
+            logits = None
+            if token_id not in self._checkpoint.eos_token_ids:
+                piece += self._answer_text.push(self._token_text.push(token_id))
+        self.stop_reason = self._reason_to_stop(is_cut=len(allowed) < len(token_ids))
+        if self.stop_reason is not None:
             piece += self._answer_text.finish()
         return piece
+
+    def _certain(self, token_id: int) -> "torch.Tensor":
+        """Return logits that leave no other token a chance, and are finite."""
+        import torch
+
+        logits = torch.full((self._checkpoint.tokenizer.get_vocab_size(),), _IMPOSSIBLE)
+        logits[token_id] = 0.0
+        return logits
+
+    def _reason_to_stop(self, *, is_cut: bool) -> StopReason | None:
+        if self.token_ids[-1] in self._checkpoint.eos_token_ids:
+            return "end"
+        if self._answer_text.stopped:
+            return "stop_string"
+        if not is_cut and self._grammar is not None and self._grammar.is_complete:
+            return "end"
+        return "length" if self.tokens == self._most_tokens else None
 
     def finish(self, text: str) -> Answer:
         """Return the answer with ``text``, all pieces joined. Raises ModelError if it has not
         ended."""
         if self.stop_reason is None:
             raise broken_off_error()
+        self.check_complete()
         usage = Usage(
             prompt_tokens=len(self._prompt.token_ids),
             answer_tokens=self.tokens,
@@ -210,8 +181,8 @@ class DecoderState(Protocol):
         """Prefill the prompt; return the logits [vocabulary] of the next token."""
         ...
 
-    def decode(self, token_id: int) -> "torch.Tensor":
-        """Append ``token_id``; return the logits [vocabulary] of the next token."""
+    def decode(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        """Append ``token_ids``, often one; return the logits [vocabulary] of the next token."""
         ...
 
 
@@ -256,8 +227,9 @@ def generate(
             if growing.stop_reason is not None:
                 break
             with growing.time_stage("generate"):
-                piece = growing.append_token(decoding.decode(growing.last_token_id))
+                piece = growing.append_token(decoding.decode(growing.pending_ids))
         growing.peak_memory_bytes = peak_memory_bytes(device)
+        growing.check_complete()  # also for a consumer that never asks for the result
 
     return AnswerStream(_locked(pieces(), lock), growing.finish)
 

@@ -229,8 +229,7 @@ class Session:
         network, device = self._network, self._encoder.device
         assert self._cache is not None
         with wrap_torch_errors(str(device), "scoring answers"), torch.inference_mode():
-            ids = torch.tensor([list(token_ids)], device=device)
-            vectors = network.model.text_model.embed_tokens(ids)
+            vectors = network.embed_tokens(token_ids)
             return network.prefill(vectors, self._cache.fork(), last=len(token_ids))
 
 
@@ -275,7 +274,7 @@ class _Decoding:
         self._cache = self._session._cache.fork()
         return logits
 
-    def decode(self, token_id: int) -> "torch.Tensor":
+    def decode(self, token_ids: Sequence[int]) -> "torch.Tensor":
         import torch
 
         from smolvideo.network.compilation import wait_for_kernels
@@ -284,7 +283,7 @@ class _Decoding:
         assert self._cache is not None
         wait_for_kernels(network.decode_kernels, self._on_progress)
         with wrap_torch_errors(str(device), "answering"), torch.inference_mode():
-            vectors = network.embed_token(token_id)
+            vectors = network.embed_tokens(token_ids)
             return network.prefill(vectors, self._cache)[-1]
 
 

@@ -369,13 +369,13 @@ class _Decoder:
                 self._rows = None
             return self._forward(inputs_embeds=vectors)[-1]
 
-    def decode(self, token_id: int) -> "torch.Tensor":
-        """Append ``token_id``; return the logits [vocabulary] of the next token."""
+    def decode(self, token_ids: Sequence[int]) -> "torch.Tensor":
+        """Append ``token_ids``; return the logits [vocabulary] of the next token."""
         import torch
 
         network = self._engine.network
         with wrap_torch_errors(str(network.device), "answering"), torch.inference_mode():
-            return self._forward(input_ids=torch.tensor([[token_id]], device=network.device))[-1]
+            return self._forward(input_ids=torch.tensor([[*token_ids]], device=network.device))[-1]
 
     def after_prompt(self, token_ids: Sequence[int]) -> "torch.Tensor":
         """Return the logits [L, vocabulary] after each of ``token_ids``; only the prompt stays in

@@ -74,7 +74,7 @@ class EvalSettings:
             if isinstance(getattr(self.sampling, name), RelativeTime):
                 plain["sampling"][name] = str(getattr(self.sampling, name))
         plain["controls"] = list(self.conditions[1:])
-        plain["generation"]["stop"] = list(self.generation.stop)
+        plain["generation"] = self.generation.to_json()
         return plain
 
 

@@ -9,7 +9,7 @@ converted.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -153,10 +153,14 @@ class SmolVLM(nn.Module):
         at_images = (token_ids == image_token_id).unsqueeze(-1)
         return vectors.masked_scatter(at_images, features.reshape(-1, features.shape[-1]))
 
-    def embed_token(self, token_id: int) -> Tensor:
-        """Embedding of one token ``[1, 1, D]``: a view of the table, neither copied nor moved to
+    def embed_tokens(self, token_ids: Sequence[int]) -> Tensor:
+        """Embeddings ``[1, L, D]``; of one token a view of the table, neither copied nor moved to
         the device."""
-        return self.model.text_model.embed_tokens.weight[token_id].view(1, 1, -1)
+        embedding = self.model.text_model.embed_tokens
+        if len(token_ids) == 1:
+            return embedding.weight[token_ids[0]].view(1, 1, -1)
+        vectors: Tensor = embedding(torch.tensor([[*token_ids]], device=embedding.weight.device))
+        return vectors
 
     def new_cache(self, capacity: int) -> KVCache:
         """Allocate a KV cache for ``capacity`` tokens."""

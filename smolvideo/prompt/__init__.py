@@ -11,6 +11,7 @@ from smolvideo.prompt.messages import (
 )
 from smolvideo.prompt.pack import (
     answer_ids,
+    answer_opening,
     check_budget,
     count_tokens,
     describe_budget,
@@ -29,6 +30,7 @@ __all__ = [
     "PromptOptions",
     "Role",
     "answer_ids",
+    "answer_opening",
     "check_budget",
     "check_question",
     "count_tokens",

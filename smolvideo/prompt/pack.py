@@ -249,15 +249,29 @@ def answer_ids(prompt: Prompt, answer: str, checkpoint: Checkpoint) -> list[int]
     text = answer.strip()
     if not text:
         raise PromptError("an answer to score must not be empty")
+    open_ids, open_text = _open_turn(prompt, checkpoint)
+    text = _opening_after(open_text) + text
+    joined = encode([open_text + text], checkpoint)
+    if joined[: len(open_ids)] == open_ids:
+        return joined[len(open_ids) :]
+    return encode([text], checkpoint)
+
+
+def answer_opening(prompt: Prompt, checkpoint: Checkpoint) -> str:
+    """Return what precedes the text of an answer to ``prompt``: a blank, or nothing where the
+    prompt ends with one."""
+    return _opening_after(_open_turn(prompt, checkpoint)[1])
+
+
+def _open_turn(prompt: Prompt, checkpoint: Checkpoint) -> tuple[list[int], str]:
+    """Return the tokens of ``prompt`` after its last special token, and their text."""
     special = set(checkpoint.special_tokens.values())
     begin = next(
         (at for at in range(len(prompt.token_ids), 0, -1) if prompt.token_ids[at - 1] in special), 0
     )
     open_ids = list(prompt.token_ids[begin:])
-    open_text = checkpoint.text_tokenizer.decode(open_ids) if open_ids else ""
-    if not open_text[-1:].isspace():
-        text = ANSWER_OPENING + text
-    joined = encode([open_text + text], checkpoint)
-    if joined[: len(open_ids)] == open_ids:
-        return joined[len(open_ids) :]
-    return encode([text], checkpoint)
+    return open_ids, checkpoint.text_tokenizer.decode(open_ids) if open_ids else ""
+
+
+def _opening_after(open_text: str) -> str:
+    return "" if open_text[-1:].isspace() else ANSWER_OPENING

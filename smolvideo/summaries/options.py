@@ -71,12 +71,14 @@ class SummaryOptions:
         everything: dict[str, Any] = {"model": checkpoint.name, "revision": checkpoint.revision}
         own = {"style", "prompt", "window_seconds", "max_frames", "reader"}
         everything |= {name: value for name, value in asdict(self).items() if name in own}
-        everything |= asdict(self.prompt_options) | asdict(self.generation)
-        everything["stop"] = list(self.generation.stop)
-        if quantize != "none":  # records without quantization keep their settings key
+        everything |= asdict(self.prompt_options) | self.generation.to_json()
+        # Records without quantization and schema keep their settings key.
+        if quantize != "none":
             everything["quantize"] = quantize
         if checkpoint.adapter_sha256 is not None:
             everything["adapter"] = checkpoint.adapter_sha256
+        if everything["schema"] is None:
+            del everything["schema"]
         return everything
 
 

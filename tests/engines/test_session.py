@@ -15,7 +15,7 @@ import torch
 from support import tinymodels
 
 from smolvideo.engines import GenerationOptions, NativeEngine, frame_encoder, load_engine
-from smolvideo.engines.generate import TokenSampler
+from smolvideo.engines.token_sampler import TokenSampler
 from smolvideo.errors import ModelError, PromptError
 from smolvideo.frames import Images
 from smolvideo.network import KVCache, NetworkConfig, decoder

@@ -9,7 +9,7 @@ from transformers.generation.logits_process import (
 )
 
 from smolvideo.engines import GenerationOptions
-from smolvideo.engines.generate import TokenSampler
+from smolvideo.engines.token_sampler import TokenSampler
 from smolvideo.errors import UsageError
 
 

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from jsonschema import Draft202012Validator
 from support.project import ROOT
 
-from smolvideo.answer import Usage
+from smolvideo.answer import ChoiceProbabilities, Usage
+from smolvideo.answer_schema import SchemaArgument
 from smolvideo.bench.frame_report import FileResult, MethodResult
 from smolvideo.bench.measure import Measurement
 from smolvideo.bench.report import BenchOptions
@@ -61,6 +62,7 @@ DEFINITIONS: dict[str, type] = {
     "sampling": FrameSampling,
     "prompt_options": PromptOptions,
     "generation": GenerationOptions,
+    "choices": ChoiceProbabilities,
     "eval_settings": EvalSettings,
     "bounds": Bounds,
     "pair": PairedComparison,
@@ -201,6 +203,8 @@ def _schema_of(wanted: Any) -> dict[str, Any]:
         return {"type": "null"}
     if wanted is Any:
         return {}
+    if wanted == SchemaArgument | None:
+        return {"type": ["object", "null"]}
     if wanted is RelativeTime:
         return {"type": "string", "pattern": "^[0-9.e+-]+%$"}
     if is_dataclass(wanted):

@@ -1,0 +1,92 @@
+"""Constrained decoding: which tokens may follow, so that an answer becomes JSON by its schema.
+
+The grammar (``smolvideo.answer_schema``) begins with the blank that the checkpoint writes before an
+answer, as in its chat template. Special tokens match no text, so none can be part of a string.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from smolvideo.answer_schema import compile_grammar
+from smolvideo.errors import ModelError
+from smolvideo.models import Checkpoint
+from smolvideo.prompt import Prompt, answer_opening
+
+if TYPE_CHECKING:
+    import torch
+    from llguidance import LLTokenizer
+
+
+class AnswerGrammar:
+    """The state of one answer in the grammar of a schema; advanced by ``accept``.
+
+    Each answer of a batch, and of each fork, has its own.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, prompt: Prompt, schema: str) -> None:
+        from llguidance import LLMatcher
+
+        grammar = compile_grammar(schema, answer_opening(prompt, checkpoint))
+        self._matcher = LLMatcher(_tokenizer_for(checkpoint), grammar, log_level=0)
+        self._check()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the document is complete, and nothing can be appended to it."""
+        return bool(self._matcher.is_stopped())
+
+    def mask(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """Return ``logits`` [vocabulary] as float32 on the CPU, minus infinity for tokens that
+        cannot follow. Raises ModelError where the grammar becomes too complex."""
+        import numpy as np
+        import torch
+
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        allowed = np.unpackbits(bits, bitorder="little").view(bool)[: len(logits)]
+        values = logits.float().cpu().numpy()
+        masked = np.full(len(values), -np.inf, np.float32)
+        np.copyto(masked[: len(allowed)], values[: len(allowed)], where=allowed)
+        return torch.from_numpy(masked)
+
+    def accept(self, token_id: int) -> None:
+        """Append a token that ``mask`` has left."""
+        self._matcher.consume_token(token_id)
+        self._check()
+
+    def forced_tokens(self) -> list[int]:
+        """Append the tokens that must follow, such as the names of properties, and return them.
+
+        They are those that the tokenizer would make of that text.
+        """
+        forced: list[int] = self._matcher.compute_ff_tokens()
+        if forced:
+            self._matcher.consume_tokens(forced)
+            self._check()
+        return forced
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            reason = str(self._matcher.get_error()).partition("\n")[0]
+            raise ModelError(f"the schema cannot be followed: {reason:.200}")
+
+
+def incomplete_error(max_new_tokens: int, *, in_loop: bool) -> ModelError:
+    """Return the error for an answer that reached its limit inside of the document."""
+    if in_loop:
+        return ModelError(
+            f"the answer repeated itself for {max_new_tokens:,} tokens, and its JSON is incomplete",
+            hint="`maxLength` and `maxItems` in the schema or `--repetition-penalty 1.1` may help",
+        )
+    return ModelError(
+        f"the JSON of the answer is incomplete after {max_new_tokens:,} tokens",
+        hint="`--max-new-tokens` allows more; `maxLength` and `maxItems` in the schema need fewer",
+    )
+
+
+@lru_cache(maxsize=2)
+def _tokenizer_for(checkpoint: Checkpoint) -> "LLTokenizer":
+    """Build the vocabulary of a checkpoint as a trie: 0.4 s and 38 MB for 49,280 tokens."""
+    from llguidance import LLTokenizer
+
+    return LLTokenizer(checkpoint.tokenizer.to_str(), eos_token=list(checkpoint.eos_token_ids))
