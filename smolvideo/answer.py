@@ -1,14 +1,16 @@
 """The generated answer: streamed text, final result, and usage (tokens, time, memory)."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from smolvideo.errors import ModelError
 
-StopReason = Literal["end", "length", "stop_string", "empty"]
+StopReason = Literal["end", "length", "stop_string", "empty", "choice"]
 """Why generation ended: the model ended its turn, ``max_new_tokens`` was reached, or a stop string
-appeared. ``empty`` for any of these if the answer has no text."""
+appeared. ``empty`` for any of these if the answer has no text. ``choice``: nothing was generated,
+the text is the most likely of given choices."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,24 @@ class SourceFrames:
     frame_times: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class ChoiceProbabilities:
+    """The probability of each of given choices, in their order; together they are 1.
+
+    ``mass`` is the probability that the model's own answer begins with one of the choices, before
+    it is normalized: near 0 the model would say something else. ``rating`` is the expected value
+    where all choices are numbers. ``calibration`` describes the scale that corrected the
+    probabilities, None where none did: its ``slope`` and ``offset``, the number of labelled
+    ``questions`` and ``videos`` it was fitted to, its expected calibration errors ``ece_before``
+    and ``ece_after``, and when it was ``created``.
+    """
+
+    probabilities: Mapping[str, float]
+    mass: float
+    rating: float | None = None
+    calibration: Mapping[str, float | str] | None = None
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """A finished answer: only the generated text, without the prompt, stripped of outer blanks.
@@ -65,7 +85,7 @@ class Answer:
     left out, a model that was not trained on such footage. They are shown on stderr and stored in
     every record. An answer without text is a valid answer: ``stop_reason`` is ``empty``, and the
     exit code is unaffected. ``question`` and ``sources`` are empty where an engine was given a
-    packed prompt.
+    packed prompt. ``choices`` are the probabilities of given choices, where some were given.
     """
 
     text: str
@@ -74,6 +94,14 @@ class Answer:
     notices: tuple[str, ...] = ()
     question: str = ""
     sources: tuple[SourceFrames, ...] = ()
+    choices: ChoiceProbabilities | None = None
+
+    def parse(self, model: Any = None) -> Any:
+        """Return the value of a JSON answer, one by a ``schema``; with a pydantic ``model`` an
+        object of it. Raises ValueError for a text that is no JSON, or that the model refuses."""
+        if model is not None:
+            return model.model_validate_json(self.text)
+        return json.loads(self.text)
 
     @property
     def frame_times(self) -> tuple[tuple[float, ...], ...]:
@@ -85,7 +113,7 @@ class Answer:
 
         ``question``, ``sources`` (each ``name`` and ``frame_times``), ``text``, ``stop_reason``,
         ``tokens`` (``prompt``, ``answer``, ``context``), ``frames_from_cache``, ``seconds`` (stage
-        → duration), ``peak_memory_bytes``, ``notices``.
+        → duration), ``peak_memory_bytes``, ``notices``, ``choices`` (see ``ChoiceProbabilities``).
         """
         return {
             "question": self.question,
@@ -100,6 +128,7 @@ class Answer:
             "seconds": dict(self.usage.seconds),
             "peak_memory_bytes": self.usage.peak_memory_bytes,
             "notices": [*self.notices],
+            "choices": None if self.choices is None else asdict(self.choices),
         }
 
     def __str__(self) -> str:

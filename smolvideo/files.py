@@ -241,3 +241,27 @@ def still_changing(path: Path) -> SourceError:
 def _files_of(folder: Path) -> Iterator[Path]:
     files = (file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
     yield from sorted(files, key=lambda file: os.fsencode(file.name))
+
+
+def data_dir() -> Path:
+    """``$SMOLVIDEO_DATA_DIR``, else ``smolvideo`` in the platform's folder for a user's data.
+
+    That is ``$XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support`` on
+    macOS and ``%LOCALAPPDATA%`` on Windows.
+    """
+    chosen = os.environ.get("SMOLVIDEO_DATA_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Application Support" / "smolvideo"
+        variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
+        named = Path(os.environ.get(variable, ""))
+        # The XDG specification: a relative path must be ignored.
+        base = named if named.is_absolute() else Path.home() / ".local" / "share"
+        return base / "smolvideo"
+    except RuntimeError as error:
+        raise RecordError(
+            "this user has no home folder for conversations and calibrations",
+            hint="set SMOLVIDEO_DATA_DIR to a folder",
+        ) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from smolvideo.answer import ChoiceProbabilities
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json, upgrade_record
@@ -76,9 +77,10 @@ class SourceRecord:
 class AnswerRecord:
     """One question with its answer or error: either ``text`` or ``error`` is set.
 
-    ``settings`` are the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and
-    ``context``; ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration;
-    ``created`` is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
+    ``choices`` are the probabilities of given choices, if nothing was generated. ``settings`` are
+    the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and ``context``;
+    ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration; ``created``
+    is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
     ``adapter`` the SHA-256 of a LoRA adapter.
     """
 
@@ -88,6 +90,7 @@ class AnswerRecord:
     error: str | None = None
     hint: str | None = None
     stop_reason: str | None = None
+    choices: ChoiceProbabilities | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     layout: str | None = None
     geometry: str | None = None
@@ -127,6 +130,11 @@ class AnswerRecord:
         try:
             content["sources"] = tuple(from_json(source) for source in content["sources"])
             content["notices"] = tuple(content.get("notices", ()))
+            if content.get("choices") is not None:
+                known = {name.name for name in fields(ChoiceProbabilities)}
+                content["choices"] = ChoiceProbabilities(
+                    **{key: one for key, one in content["choices"].items() if key in known}
+                )
             return cls(**content)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"an incomplete record: {error}") from error

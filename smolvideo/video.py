@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from smolvideo.answer import Answer, AnswerStream
-from smolvideo.cost.choose import all_drawn, choose_model
-from smolvideo.engines import Engine, EngineSpec, GenerationOptions, SessionEngine
+from smolvideo.calibration import kept_calibration
+from smolvideo.cost.choose import all_drawn, checkpoint_and_loader
+from smolvideo.engines import Engine, GenerationOptions, SessionEngine
+from smolvideo.engines.choices import check_choices
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.frames import FrameBatch, VideoMetadata
-from smolvideo.models import Checkpoint
-from smolvideo.models.adapter import base_of_adapter
-from smolvideo.models.registry import is_auto
 from smolvideo.pipeline import (
     AsyncAnswerStream,
     PreparedPrompt,
+    answer_by_choice,
     call_in_thread,
     notices_for_model,
     prepare,
@@ -108,13 +108,13 @@ class Video:
             check_question(only_question)
         sources = resolve_all(source, download=download, on_progress=on_progress)
         self._owns_engine = isinstance(model, str | Path)
-        checkpoint, load = _checkpoint_and_loader(
+        checkpoint, load = checkpoint_and_loader(
             model,
-            lambda: all_drawn(sources, reader=reader),
-            sampling,
-            download,
-            on_progress,
-            adapter,
+            drawn=lambda: all_drawn(sources, reader=reader),
+            frames=sampling.max_frames,
+            adapter=adapter,
+            offline=download.offline,
+            on_progress=on_progress,
         )
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
@@ -224,9 +224,47 @@ class Video:
     def score(self, question: str, answers: Sequence[str], *, with_end: bool = True) -> list[float]:
         """Return the log-likelihood of each text as the answer to ``question``, in order; see
         ``Engine.score``."""
-        shortest = replace(self.generation, max_new_tokens=1)
+        shortest = replace(self.generation, max_new_tokens=1, schema=None)
         prepared = self._pack(question, generation=shortest)
         return self._session.score(prepared.prompt, answers, with_end=with_end)
+
+    def choose(
+        self,
+        question: str,
+        choices: Sequence[str],
+        *,
+        history: Sequence[Message] = (),
+        calibrated: bool = True,
+        on_progress: OnProgress = no_progress,
+    ) -> Answer:
+        """Return the most likely of ``choices``; ``Answer.choices`` has the probability of each.
+
+        They are read from the logits after the prompt, nothing is generated. Where
+        ``smolvideo ask --calibrate`` has fitted a scale for the model and these choices, it is
+        applied if ``calibrated``.
+
+        >>> import smolvideo
+        >>> with smolvideo.open("nano", "samples/circle_right.mp4") as video:
+        ...     answer = video.choose("Does anything move?", ["yes", "no"], calibrated=False)
+        ...     print(answer.text, answer.choices.probabilities["yes"] > 0.5)
+        yes True
+
+        Raises UsageError for fewer than two choices, or equal ones, and otherwise as ``ask``.
+        """
+        shortest = replace(self.generation, max_new_tokens=1, schema=None)
+        choices = check_choices(choices)
+        prepared = self._pack(
+            question, generation=shortest, history=history, on_progress=on_progress
+        )
+        checkpoint = self.engine.checkpoint
+        return answer_by_choice(
+            self._session,
+            checkpoint,
+            prepared,
+            choices,
+            calibration=kept_calibration(checkpoint, choices) if calibrated else None,
+            on_progress=on_progress,
+        )
 
     def close(self) -> None:
         """Free the features and the prefix cache, and the engine if this video loaded it.
@@ -349,43 +387,3 @@ async def _in_thread(
     report = stop_when(cancelled, options.get("on_progress", no_progress))
     stoppable: OpenOptions = {**options, "on_progress": report}
     return await call_in_thread(partial(work, *arguments, **stoppable), None, cancelled)
-
-
-def _checkpoint_and_loader(
-    model: Engine | str | Path,
-    is_drawn: Callable[[], bool],
-    sampling: FrameSampling,
-    download: DownloadOptions,
-    on_progress: OnProgress,
-    adapter: str | Path | None,
-) -> tuple[Checkpoint, Callable[[], Engine]]:
-    """Return the checkpoint of a model, and the function that loads its engine.
-
-    ``is_drawn`` is called for ``auto``.
-    """
-    if isinstance(model, str | Path):
-        if adapter is not None and isinstance(model, str) and is_auto(model):
-            model = base_of_adapter(Path(adapter))
-        spec = _engine_spec(model, offline=download.offline)
-        if adapter is not None:
-            spec = replace(spec, adapter=str(adapter))
-        if isinstance(model, str) and is_auto(model):
-            choice = choose_model(
-                drawn=is_drawn(), frames=sampling.max_frames, on_progress=on_progress
-            )
-            spec = replace(spec, model=choice.model, model_reason=choice.reason)
-        return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
-    if not hasattr(model, "checkpoint"):
-        raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")
-    if adapter is not None:
-        raise UsageError(
-            "a loaded engine cannot take an adapter",
-            hint="load it with one: `smolvideo.load_engine(NAME, adapter=DIR)`",
-        )
-    return model.checkpoint, lambda: model
-
-
-def _engine_spec(model: str | Path, *, offline: bool) -> EngineSpec:
-    """Return the engine of a name or a folder; a ``Path`` is always a folder."""
-    name = str(model.expanduser().absolute()) if isinstance(model, Path) else model
-    return EngineSpec(name, offline=offline)

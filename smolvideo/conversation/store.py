@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +29,7 @@ from smolvideo.conversation.event_log import (
 )
 from smolvideo.conversation.turns import Settings
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.files import file_lock
+from smolvideo.files import data_dir, file_lock
 from smolvideo.sanitize import display_name, display_path
 
 MAX_CONVERSATIONS = 200
@@ -50,30 +49,6 @@ class ConversationSummary:
     first_question: str
     turns: int
     size_bytes: int
-
-
-def data_dir() -> Path:
-    """``$SMOLVIDEO_DATA_DIR``, else ``smolvideo`` in the platform's folder for a user's data.
-
-    That is ``$XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support`` on
-    macOS and ``%LOCALAPPDATA%`` on Windows.
-    """
-    chosen = os.environ.get("SMOLVIDEO_DATA_DIR")
-    try:
-        if chosen:
-            return Path(chosen).expanduser().absolute()
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Application Support" / "smolvideo"
-        variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME"
-        named = Path(os.environ.get(variable, ""))
-        # The XDG specification: a relative path must be ignored.
-        base = named if named.is_absolute() else Path.home() / ".local" / "share"
-        return base / "smolvideo"
-    except RuntimeError as error:
-        raise RecordError(
-            "this user has no home folder to keep conversations in",
-            hint="set SMOLVIDEO_DATA_DIR to a folder",
-        ) from error
 
 
 def sessions_folder() -> Path:

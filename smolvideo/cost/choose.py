@@ -6,18 +6,19 @@ generation, larger before smaller. Where all that are here are slower, the faste
 Nothing is downloaded.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from smolvideo.cost.measure import rates_for
 from smolvideo.cost.operations import NumberFormat, weight_bytes
 from smolvideo.cost.predict import predict_first_token
 from smolvideo.cost.rates import RateRequest, kept_rates
-from smolvideo.engines import Engine, FeatureCache
+from smolvideo.engines import Engine, EngineSpec, FeatureCache
 from smolvideo.engines import load_engine as load_named_engine
-from smolvideo.errors import ModelError, SmolVideoError
+from smolvideo.errors import ModelError, SmolVideoError, UsageError
 from smolvideo.models import (
     Checkpoint,
     LocalCheckpoint,
@@ -227,6 +228,42 @@ def load_engine(
         cache=cache,
         on_progress=on_progress,
     )
+
+
+def checkpoint_and_loader(
+    model: Engine | str | Path,
+    *,
+    drawn: Callable[[], bool],
+    frames: int,
+    adapter: str | Path | None = None,
+    offline: bool = False,
+    on_progress: OnProgress = no_progress,
+) -> tuple[Checkpoint, Callable[[], Engine]]:
+    """Return the checkpoint of a model, and the function that loads its engine with default
+    options; of an engine, its own. A ``Path`` is always a folder.
+
+    ``drawn`` is called for ``auto``: whether the videos are drawn ones, of which ``frames`` are
+    asked about; with an ``adapter`` it is the checkpoint that this was trained on. Raises
+    UsageError for what is no model and for an adapter of an engine, and as ``open_checkpoint`` and
+    ``choose_model`` do.
+    """
+    if not isinstance(model, str | Path):
+        if not hasattr(model, "checkpoint"):
+            raise UsageError(f"a model is a name, a folder or an engine, not {model!r:.60}")
+        if adapter is not None:
+            raise UsageError(
+                "a loaded engine cannot take an adapter",
+                hint="load it with one: `smolvideo.load_engine(NAME, adapter=DIR)`",
+            )
+        return model.checkpoint, lambda: model
+    if adapter is not None and isinstance(model, str) and is_auto(model):
+        model = base_of_adapter(Path(adapter))
+    name = str(model.expanduser().absolute()) if isinstance(model, Path) else model
+    spec = EngineSpec(name, offline=offline, adapter=None if adapter is None else str(adapter))
+    if isinstance(model, str) and is_auto(model):
+        choice = choose_model(drawn=drawn(), frames=frames, on_progress=on_progress)
+        spec = replace(spec, model=choice.model, model_reason=choice.reason)
+    return spec.checkpoint(on_progress=on_progress), partial(spec.load, on_progress=on_progress)
 
 
 def free_memory_bytes(device: str = "auto", dtype: str = "auto") -> int:

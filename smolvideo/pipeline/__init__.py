@@ -4,6 +4,7 @@ prepare_prompt.py  choose frame times, count tokens, decode frames, pack the pro
 plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
 prepare_turns.py   the same for a conversation with media anywhere among its texts
 answer.py          stream the answer of an engine to a prepared prompt; answer or error as a record
+choices.py         the probabilities of given choices, as an answer
 notices.py         warnings about model, frames and question
 subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
 """
@@ -18,8 +19,10 @@ from smolvideo.pipeline.answer import (
     remember_cost,
     stop_when,
     stream_answer,
+    with_context,
     with_prepared,
 )
+from smolvideo.pipeline.choices import answer_by_choice, parse_choices, parse_rating
 from smolvideo.pipeline.notices import (
     NANO_NOTICE,
     notices_for_model,
@@ -62,6 +65,7 @@ __all__ = [
     "PlannedPrompt",
     "PreparedPrompt",
     "allocate_frames",
+    "answer_by_choice",
     "call_in_thread",
     "decode_turns",
     "effective_settings",
@@ -72,6 +76,8 @@ __all__ = [
     "open_for_plan",
     "pack_turns",
     "package_versions",
+    "parse_choices",
+    "parse_rating",
     "place_media",
     "plan_prompt",
     "predict_plan",
@@ -83,5 +89,6 @@ __all__ = [
     "stop_when",
     "stream_answer",
     "unknown_word_notices",
+    "with_context",
     "with_prepared",
 ]

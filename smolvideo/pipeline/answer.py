@@ -60,20 +60,23 @@ def with_prepared(prepared: PreparedPrompt, stream: AnswerStream) -> AnswerStrea
             stream.close()
 
     def finish(text: str) -> Answer:
-        answer = stream.result()
-        return replace(
-            answer,
-            text=text,
-            usage=replace(answer.usage, seconds={**prepared.seconds, **answer.usage.seconds}),
-            notices=(*prepared.notices, *answer.notices),
-            question=prepared.question,
-            sources=tuple(
-                SourceFrames(source.name, batch.pts_seconds)
-                for source, batch in zip(prepared.sources, prepared.batches, strict=True)
-            ),
-        )
+        return with_context(prepared, replace(stream.result(), text=text))
 
     return AnswerStream(pieces(), finish)
+
+
+def with_context(prepared: PreparedPrompt, answer: Answer) -> Answer:
+    """Return ``answer`` with the question, frame times, stage times and notices of ``prepared``."""
+    return replace(
+        answer,
+        usage=replace(answer.usage, seconds={**prepared.seconds, **answer.usage.seconds}),
+        notices=(*prepared.notices, *answer.notices),
+        question=prepared.question,
+        sources=tuple(
+            SourceFrames(source.name, batch.pts_seconds)
+            for source, batch in zip(prepared.sources, prepared.batches, strict=True)
+        ),
+    )
 
 
 class AsyncAnswerStream:
@@ -184,6 +187,7 @@ def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> A
             text=answer.text,
         ),
         stop_reason=answer.stop_reason,
+        choices=answer.choices,
         settings=effective_settings(
             prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
         ),
@@ -225,11 +229,10 @@ def effective_settings(
     reader: str = "auto",
 ) -> dict[str, Any]:
     """Return all settings by option name; relative times as ``50%``."""
-    everything = {**asdict(sampling), **asdict(prompt_options), **asdict(generation)}
+    everything = {**asdict(sampling), **asdict(prompt_options), **generation.to_json()}
     for name in ("start_seconds", "end_seconds"):
         if isinstance(getattr(sampling, name), RelativeTime):
             everything[name] = str(getattr(sampling, name))
-    everything["stop"] = list(generation.stop)
     return {**everything, "reader": reader}
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
@@ -177,3 +178,14 @@ def test_prompt_that_does_not_fit_is_refused_before_the_grammar(tmp_path: Path) 
     engine = load_engine("nano", device="cpu")
     with pytest.raises(PromptError):
         engine.stream(ask(engine.checkpoint, "word " * 3000), by_schema(SCENE))
+
+
+def test_each_token_has_finite_logits_and_certain_ones_the_probability_1(engine: Engine) -> None:
+    seen: list[tuple[int, torch.Tensor]] = []
+    prompt = ask(engine.checkpoint, "What?")
+    stream = engine.stream(prompt, by_schema(SCENE), on_token=lambda *token: seen.append(token))
+    text = stream.result().text
+    assert engine.checkpoint.tokenizer.decode([token_id for token_id, _ in seen]).strip() == text
+    logprobs = [float(logits.float().log_softmax(-1)[token_id]) for token_id, logits in seen]
+    assert all(np.isfinite(one) for one in logprobs)
+    assert logprobs[0] == pytest.approx(0)
