@@ -7,6 +7,7 @@ name never falls back to another engine.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smolvideo.engines.answer_grammar import IncompleteAnswerError
 from smolvideo.engines.arithmetic import ARITHMETICS, settled_arithmetic
 from smolvideo.engines.base import (
     Engine,
@@ -36,6 +37,7 @@ __all__ = [
     "EngineSpec",
     "FeatureCache",
     "GenerationOptions",
+    "IncompleteAnswerError",
     "LogprobRecorder",
     "NativeEngine",
     "OnToken",

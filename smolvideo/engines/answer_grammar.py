@@ -71,14 +71,18 @@ class AnswerGrammar:
             raise ModelError(f"the schema cannot be followed: {reason:.200}")
 
 
-def incomplete_error(max_new_tokens: int, *, in_loop: bool) -> ModelError:
+class IncompleteAnswerError(ModelError):
+    """An answer that reached its limit inside of the document of its schema."""
+
+
+def incomplete_error(max_new_tokens: int, *, in_loop: bool) -> IncompleteAnswerError:
     """Return the error for an answer that reached its limit inside of the document."""
     if in_loop:
-        return ModelError(
+        return IncompleteAnswerError(
             f"the answer repeated itself for {max_new_tokens:,} tokens, and its JSON is incomplete",
             hint="`maxLength` and `maxItems` in the schema or `--repetition-penalty 1.1` may help",
         )
-    return ModelError(
+    return IncompleteAnswerError(
         f"the JSON of the answer is incomplete after {max_new_tokens:,} tokens",
         hint="`--max-new-tokens` allows more; `maxLength` and `maxItems` in the schema need fewer",
     )

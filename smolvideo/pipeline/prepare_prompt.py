@@ -215,6 +215,13 @@ class PromptPlan:
         """Return the sampling of one source; here it is that of all."""
         return self.sampling
 
+    def choose_count(
+        self, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+    ) -> tuple[int, tuple[str, ...]]:
+        """Return the number of frames that fit, and a notice if reduced; see
+        ``choose_frame_count``."""
+        return choose_frame_count(self, checkpoint, options, generation)
+
     def times(self, total: int) -> list[list[float]]:
         """Return the frame times of each source, for ``total`` frames of all together."""
         videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
@@ -343,7 +350,7 @@ def decode_all(
         )
         plan = draft.with_readers(readers)
         stills = still_image_notices(plan)
-        total, reduced = choose_frame_count(plan, checkpoint, prompt_options, generation)
+        total, reduced = plan.choose_count(checkpoint, prompt_options, generation)
         decoded = _decoded(plan, total, checkpoint, prompt_options, on_progress)
     batches = zip(decoded, states, strict=True)
     known = tuple(replace(batch, state=state) for batch, state in batches)

@@ -16,9 +16,14 @@ from smolvideo.files import read_unchanged
 from smolvideo.frames import Frame, FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
-from smolvideo.pipeline.prepare_prompt import PreparedPrompt, PromptPlan, decode_all
+from smolvideo.pipeline.prepare_prompt import (
+    PreparedPrompt,
+    PromptPlan,
+    allocate_frames,
+    decode_all,
+)
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.prompt import Message, PromptOptions, Role, pack_prompt
+from smolvideo.prompt import Message, PromptOptions, Role, check_budget, pack_prompt
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import VideoSource
@@ -168,8 +173,50 @@ class TurnPlan(PromptPlan):
         place = next(at for at, known in enumerate(self.readers) if known is reader)
         return self.media[place].sampling
 
+    def choose_count(
+        self, checkpoint: Checkpoint, options: PromptOptions, generation: GenerationOptions
+    ) -> tuple[int, tuple[str, ...]]:
+        """Return the number of frames that fit; lists of frames fit in full, or not at all."""
+        most, least = self.sampling.max_frames, len(self.media)
+        least += sum(len(times) - 1 for times in self._lists().values())
+        if self._lists() and least > most:
+            raise UsageError(f"{least} frames are more than the {most} that may be used")
+        if self._lists():
+            room = generation.max_new_tokens
+            check_budget(self.planned(least), checkpoint, options, max_new_tokens=room)
+        return super().choose_count(checkpoint, options, generation)
+
+    def times(self, total: int) -> list[list[float]]:
+        """Return the frame times of each medium; videos share what images and lists of frames
+        leave."""
+        fixed = self._lists() | {
+            place: [0.0]
+            for place, reader in enumerate(self.readers)
+            if reader.metadata.kind == "image"
+        }
+        videos = [place for place in range(len(self.readers)) if place not in fixed]
+        room = max(total - sum(map(len, fixed.values())), len(videos))
+        wanted = [len(self._times_of(self.readers[place], room)) for place in videos]
+        shares = dict(zip(videos, allocate_frames(wanted, room), strict=True))
+        return [
+            fixed[place] if place in fixed else self._times_of(reader, shares[place])
+            for place, reader in enumerate(self.readers)
+        ]
+
     def messages(self, media: Sequence[FrameBatch | FramePlan]) -> tuple[Message, ...]:
         return place_media(self.turns, media)
+
+    def _times_of(self, reader: VideoReader, max_frames: int) -> list[float]:
+        own = self.sampling_of(reader).max_frames
+        return super()._times_of(reader, min(max_frames, own))
+
+    def _lists(self) -> dict[int, list[float]]:
+        """The places of the lists of frames, each with all of its times."""
+        return {
+            place: reader.frame_times()
+            for place, (reader, medium) in enumerate(zip(self.readers, self.media, strict=True))
+            if medium.source.kind == "frames"
+        }
 
 
 class _TimedFrames(VideoReader):
@@ -221,7 +268,7 @@ def _check_complete(medium: Medium, batch: FrameBatch) -> None:
     times = medium.frame_times
     count = len(list(Path(medium.source.path).iterdir()))
     expected = list(times) if times is not None else [float(place) for place in range(count)]
-    if batch.num_requested < count or len(batch) == count:
+    if len(batch) == count:
         return
     shown = set(batch.pts_seconds)
     missing = next(place for place, time in enumerate(expected) if time not in shown)

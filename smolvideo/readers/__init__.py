@@ -17,7 +17,7 @@ from smolvideo.readers.decoder_process import prestart_process
 from smolvideo.readers.registry import PACKAGES, PROBED_BY_PYAV, READERS, readers_for
 from smolvideo.readers.subprocess_reader import SubprocessReader
 
-__all__ = ["READERS", "VideoReader", "open_video", "prestart_process"]
+__all__ = ["READERS", "NotAVideoError", "VideoReader", "open_video", "prestart_process"]
 
 
 def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "auto") -> VideoReader:

@@ -44,8 +44,8 @@ from smolvideo.source.lists import (
     resolve_listed,
 )
 from smolvideo.source.local import expand_home, path_of_file_url, resolve_path
-from smolvideo.source.urls import display_url, public_name, scheme_of
-from smolvideo.source.video_source import VideoSource
+from smolvideo.source.urls import display_url, is_web_address, public_name, scheme_of
+from smolvideo.source.video_source import VideoSource, describe_non_media, kind_of_file
 
 Sources = VideoSource | str | Path | Sequence[VideoSource | str | Path]
 """One source or several, resolved or as typed by a user."""
@@ -64,10 +64,14 @@ __all__ = [
     "cache_dir",
     "cached_downloads",
     "clear_downloads",
+    "describe_non_media",
     "display_url",
     "download_contents",
     "find_cached",
     "is_url",
+    "is_web_address",
+    "kind_of_file",
+    "path_of_file_url",
     "playlist_entries",
     "public_name",
     "read_source_list",

@@ -128,7 +128,7 @@ def is_web_address(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _reach_of_host(host: str) -> Reach:
-    return max(map(_reach_of_address, _addresses(host)), default=Reach.PUBLIC)
+    return max(map(reach_of_address, _addresses(host)), default=Reach.PUBLIC)
 
 
 def _addresses(host: str) -> list[_Address]:
@@ -151,10 +151,11 @@ def _asks_a_proxy(host: str) -> bool:
     return bool(urllib.request.getproxies()) and not urllib.request.proxy_bypass(host)
 
 
-def _reach_of_address(address: _Address) -> Reach:
+def reach_of_address(address: _Address) -> Reach:
+    """Return the scope of an IP address, of the IPv4 address inside of it where it embeds one."""
     inner = _inside(address)
     if inner is not None:
-        return _reach_of_address(inner)
+        return reach_of_address(inner)
     if address.is_link_local:
         return Reach.LINK_LOCAL
     if address.is_loopback or address.is_unspecified:
