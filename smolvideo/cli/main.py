@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",
     ),
+    "serve": ("smolvideo.cli.serve:serve", "Serve a model to OpenAI's clients, with video."),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
     "bench": (
         "smolvideo.cli.bench:bench",
