@@ -176,8 +176,8 @@ def test_fused_layers_keep_their_int8_products() -> None:
 
 INSTRUCTIONS = [
     DotInstruction(lanes=8, fused=False, rows=6, registers=2),
-    DotInstruction(lanes=16, fused=False, rows=6, registers=4),
-    DotInstruction(lanes=16, fused=True, rows=6, registers=4),
+    DotInstruction(lanes=16, fused=False, rows=12, registers=2),
+    DotInstruction(lanes=16, fused=True, rows=12, registers=2),
 ]
 
 

@@ -30,6 +30,7 @@ from smolvideo.network.kernels.int16_packing import (
     pack_values,
     query_levels,
 )
+from smolvideo.network.kernels.int16_softmax import MIN_SCORE, build_softmax_passes
 from smolvideo.network.kernels.jit import JitFunction, jit, jit_cached, jit_callee, source_checksum
 from smolvideo.network.kernels.work_sharing import (
     array_from_address,
@@ -50,48 +51,43 @@ PHASES_PER_GROUP = 2
 _MAX_PROBABILITY, _MAX_PROBABILITY_SUM = 32767.0, float(1 << 20) - _CHUNK
 """A rounded sum exceeds the sum by half of the number of terms at most."""
 
-_MIN_SCORE = -1e30
-"""Maximum before any key, finite: its difference to any score is a number."""
 
+def _build_softmax_step(how: DotInstruction) -> JitFunction:
+    """Build the online softmax of one query over a chunk of keys."""
+    rescale, exponentiate, quantize = build_softmax_passes(how.lanes)
+    block = 2 * how.lanes
 
-@jit_callee
-def _softmax_step(
-    scores: Any,
-    key_scales: Any,
-    value_scales: Any,
-    columns: int,
-    factor: Any,
-    largest: Any,
-    wide: Any,
-    weights: Any,
-) -> Any:
-    """Probabilities, times ``value_scales``, of the int32 ``scores`` into the int16 ``weights``, 0
-    up to ``columns``.
+    @jit_callee
+    def softmax_step(
+        scores: Any,
+        key_scales: int,
+        value_scales: int,
+        seen: int,
+        columns: int,
+        factor: Any,
+        largest: Any,
+        sums: Any,
+        weights: Any,
+    ) -> Any:
+        """Probabilities, times ``value_scales``, of ``seen`` int32 ``scores`` (overwritten) into
+        the int16 ``weights``, 0 up to ``columns``.
 
-    Returns the maximum of the row up to here, the factor of the earlier sums, the sum of the
-    probabilities, and the scale of ``weights``.
-    """
-    seen = key_scales.shape[0]
-    new = largest
-    for t in range(seen):
-        wide[t] = np.float32(scores[t]) * key_scales[t]
-        new = fmax(new, wide[t])
-    total, weighted, most = np.float32(0), np.float32(0), np.float32(MIN_MAGNITUDE)
-    for t in range(seen):
-        probability = exp2((wide[t] - new) * factor)
-        total += probability
-        wide[t] = probability * value_scales[t]
-        weighted += wide[t]
-        most = fmax(most, wide[t])
-    levels = np.float32(_MAX_PROBABILITY) / most
-    if weighted * levels > np.float32(_MAX_PROBABILITY_SUM):
-        levels = np.float32(_MAX_PROBABILITY_SUM) / weighted
-    for t in range(seen):
-        weights[t] = np.int16(np.int32(np.floor(wide[t] * levels + np.float32(0.5))))
-    # masked and padding keys have probability 0
-    for t in range(seen, columns):
-        weights[t] = np.int16(0)
-    return new, exp2((largest - new) * factor), total, np.float32(1) / levels
+        Scales are addresses; ``sums`` is a buffer. Returns the maximum of the row up to here, the
+        factor of the earlier sums, the sum of the probabilities, and the scale of ``weights``.
+        """
+        new = max(largest, rescale(scores.ctypes.data, key_scales, seen))
+        exponentiate(scores.ctypes.data, value_scales, seen, factor, new * factor, sums.ctypes.data)
+        total, weighted = sums[0], sums[1]
+        levels = np.float32(_MAX_PROBABILITY) / fmax(sums[2], np.float32(MIN_MAGNITUDE))
+        if not weighted * levels <= np.float32(_MAX_PROBABILITY_SUM):  # NaN values give NaN outputs
+            levels = np.float32(_MAX_PROBABILITY_SUM) / weighted
+        quantize(scores.ctypes.data, seen, levels, weights.ctypes.data)
+        # masked keys have probability 0
+        for t in range((seen + block - 1) // block * block, columns):
+            weights[t] = np.int16(0)
+        return new, exp2((largest - new) * factor), total, np.float32(1) / levels
+
+    return softmax_step
 
 
 @jit_callee
@@ -166,6 +162,7 @@ def _build_multiply_values(how: DotInstruction) -> JitFunction:
 def _build_attend_tile(how: DotInstruction) -> JitFunction:
     """Build the attention of a tile of queries."""
     multiply_keys, multiply_values = _build_multiply_keys(how), _build_multiply_values(how)
+    softmax_step = _build_softmax_step(how)
     at_once = how.rows
 
     @jit_callee
@@ -181,14 +178,15 @@ def _build_attend_tile(how: DotInstruction) -> JitFunction:
     ) -> None:
         """Attention of the ``queries`` ``[rows, d]`` from ``row`` on: ``sums`` of value levels
         weighted by unnormalized probabilities, and ``totals`` of the probabilities."""
-        scores, wide, weights, partial = buffers
+        scores, weights, partial = buffers
+        softmax_sums = np.empty(3, np.float32)
         length = shape.length
         if shape.causal:  # keys after the tile's last query are masked for all of it
             length -= max(0, shape.rows - row - at_once)
         largest, shares = np.empty(at_once, np.float32), np.empty(at_once, np.float32)
         scales = np.empty(at_once, np.float32)
         for r in range(at_once):
-            largest[r], totals[r] = np.float32(_MIN_SCORE), np.float32(0)
+            largest[r], totals[r] = np.float32(MIN_SCORE), np.float32(0)
             sums[r] = np.float32(0)
         for start in range(0, length, _CHUNK):
             count = min(_CHUNK, length - start)
@@ -200,14 +198,15 @@ def _build_attend_tile(how: DotInstruction) -> JitFunction:
                 if shape.causal:
                     position = shape.length - shape.rows + min(row + r, shape.rows - 1)
                     seen = max(0, min(count, position + 1 - start))
-                largest[r], shares[r], total, scales[r] = _softmax_step(
+                largest[r], shares[r], total, scales[r] = softmax_step(
                     scores[r],
-                    laid.key_scales[start : start + seen],
-                    laid.value_scales[start : start + seen],
+                    laid.key_scales.ctypes.data + start * laid.key_scales.itemsize,
+                    laid.value_scales.ctypes.data + start * laid.value_scales.itemsize,
+                    seen,
                     2 * pairs,
                     factors[r],
                     largest[r],
-                    wide,
+                    softmax_sums,
                     weights[r],
                 )
                 totals[r] = totals[r] * shares[r] + total
@@ -246,7 +245,6 @@ def _build_attend_heads(how: DotInstruction) -> JitFunction:
         queries = np.zeros((at_once, width), np.int16)
         buffers = (
             np.empty((at_once, _CHUNK), np.int32),
-            np.empty(_CHUNK, np.float32),
             np.empty((at_once, _CHUNK), np.int16),
             np.empty((at_once, laid.values.shape[1]), np.int32),
         )

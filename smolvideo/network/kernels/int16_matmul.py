@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from llvmlite.binding import initialize_native_asmparser
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -34,23 +35,22 @@ def dot_instruction() -> DotInstruction | None:
     """Instruction for pairs of int16 on numba's target CPU; None without AVX2."""
     features = cpu_features()
     if "avx512bw" in features:
-        return DotInstruction(16, "avx512vnni" in features, rows=6, registers=4)
-    if "avx2" in features:
+        return DotInstruction(16, "avx512vnni" in features, rows=12, registers=2)
+    if features >= {"avx2", "fma"}:  # softmax between the products uses FMA
         return DotInstruction(8, "avxvnni" in features, rows=6, registers=2)
     return None
 
 
 def _dot(builder: Any, how: DotInstruction, sums: Any, pairs: Any, others: Any) -> Any:
     """Add the products of the int16 ``pairs`` and ``others`` to the int32 ``sums``."""
-    bits = how.lanes * 32
     wide, narrow = ir.VectorType(_INT32, how.lanes), ir.VectorType(_INT16, 2 * how.lanes)
     if how.fused:
-        name = f"llvm.x86.avx512.vpdpwssd.{bits}"
+        # not the intrinsic: LLVM replaces most of them by vpmaddwd and vpaddd, to shorten chains
         function = ir.FunctionType(wide, (wide, wide, wide))
-        return builder.call(
-            builder.module.declare_intrinsic(name, (), function), (sums, pairs, others)
-        )
-    name = "llvm.x86.avx512.pmaddw.d.512" if bits == 512 else "llvm.x86.avx2.pmadd.wd"
+        encoding = "" if how.lanes == 16 else "{vex} "  # AVX-VNNI has no EVEX encoding
+        instruction = ir.InlineAsm(function, f"{encoding}vpdpwssd $2, $1, $0", "=v,v,v,0")
+        return builder.call(instruction, (others, pairs, sums))
+    name = "llvm.x86.avx512.pmaddw.d.512" if how.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
     function = ir.FunctionType(wide, (narrow, narrow))
     given = builder.bitcast(pairs, narrow), builder.bitcast(others, narrow)
     products = builder.call(builder.module.declare_intrinsic(name, (), function), given)
@@ -101,6 +101,7 @@ def _emit_dot_tile(builder: Any, how: DotInstruction, arguments: Any) -> None:
 @lru_cache
 def build_dot_tile(how: DotInstruction) -> JitFunction:
     """Build the int16 GEMM of a tile of ``how.rows`` rows and ``how.registers`` registers."""
+    initialize_native_asmparser()  # numba does not, and ``_dot`` has assembly
 
     @intrinsic
     def multiply_tile(

@@ -131,6 +131,6 @@ def new_packed_rows(shape: AttentionShape) -> PackedRows:
     return PackedRows(
         np.zeros((blocks, shape.head_dim // 2, columns), np.uint32),
         np.zeros(((shape.length + 1) // 2, width), np.uint32),
-        np.zeros(shape.length, np.float32),
-        np.zeros(shape.length, np.float32),
+        np.zeros(blocks * columns, np.float32),
+        np.zeros(blocks * columns, np.float32),
     )
