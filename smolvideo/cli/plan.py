@@ -226,7 +226,7 @@ def _rates(spec: EngineSpec, on_progress: OnProgress) -> Callable[[bool], Rates]
 
     def rates(tiny: bool) -> Rates:
         return rates_for(
-            RateRequest(spec.device, spec.dtype, tiny),
+            RateRequest(spec.device, spec.dtype, tiny, spec.arithmetic),
             on_measure=lambda: on_progress(Progress("measure")),
         )
 

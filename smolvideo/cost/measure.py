@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from smolvideo.cost.operations import attention_flops, causal_pairs, decoder_weights
 from smolvideo.cost.rates import RateRequest, Rates, keep_rates, kept_rates
+from smolvideo.engines.arithmetic import choose_arithmetic
 from smolvideo.engines.devices import (
     choose_device,
     choose_dtype,
@@ -79,7 +80,10 @@ def _is_due(rates: Rates) -> bool:
 
 
 def _same_setup(one: Rates, other: Rates) -> bool:
-    return (one.device, one.dtype, one.threads) == (other.device, other.dtype, other.threads)
+    def setup(rates: Rates) -> tuple[object, ...]:
+        return rates.device, rates.dtype, rates.arithmetic, rates.threads
+
+    return setup(one) == setup(other)
 
 
 def measure_rates(
@@ -91,7 +95,7 @@ def measure_rates(
 ) -> Rates:
     """Measure layers of ``config``'s shapes (256M by default).
 
-    Attention kernels that the engine compiles on this processor are compiled here, and kept.
+    Kernels of attention and of int8 arithmetic are compiled here, and kept.
     ``clock`` and ``cpu_clock`` give seconds, the latter of the CPU.
     """
     process_bytes, start_seconds = _started_process()
@@ -103,11 +107,19 @@ def measure_rates(
     assert shapes is not None
     parameters = 1 if request.tiny else 1 << 30
     dtype = choose_dtype(device, parameters, request.dtype)
+    arithmetic = choose_arithmetic(
+        request.arithmetic,
+        device=device,
+        dtype=dtype,
+        is_auto_dtype=request.dtype == "auto",
+        parameters=parameters,
+    )
+    in_int8 = arithmetic != "float"  # most checkpoints pass the comparison of ``auto``
     threads = torch.get_num_threads()
     timer = _Timer(device, clock, cpu_clock)
     with torch.inference_mode():
-        encode = _measure_encode(shapes, dtype, timer)
-        prefill = _measure_prefill(shapes, dtype, timer)
+        encode = _measure_encode(shapes, dtype, timer, in_int8=in_int8)
+        prefill = _measure_prefill(shapes, dtype, timer, in_int8=in_int8)
         read, copy = _measure_memory(timer)
         layer_seconds = _measure_layer(timer)
     return Rates(
@@ -125,6 +137,7 @@ def measure_rates(
         start_seconds=start_seconds,
         layer_seconds=layer_seconds,
         disturbed=timer.is_disturbed,
+        arithmetic="int8" if in_int8 else "float",
     )
 
 
@@ -158,7 +171,7 @@ class _Timer:
 
 
 def _measure_encode(
-    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer
+    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer, *, in_int8: bool
 ) -> tuple[float, float]:
     """Operations per second of products and attention: a frame per core goes through one layer."""
     import torch
@@ -170,8 +183,10 @@ def _measure_encode(
     device = timer.device
     vision = config.vision
     layer = VisionLayer(vision).to(device, dtype).eval()
+    if in_int8:
+        _add_int8_products(layer)
     for part in (layer.self_attn, layer.mlp):
-        prepare_for_inference(part, compiled=device.type == "cpu")
+        prepare_for_inference(part, compiled=device.type == "cpu", dtype=dtype)
     patches, heads = vision.patches_per_side**2, vision.num_attention_heads
     frames = torch.get_num_threads() if device.type == "cpu" else 1
     x = _random((1, patches, vision.hidden_size), device, dtype)
@@ -196,7 +211,7 @@ def _measure_encode(
 
 
 def _measure_prefill(
-    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer
+    config: NetworkConfig, dtype: "torch.dtype", timer: _Timer, *, in_int8: bool
 ) -> tuple[float, float]:
     """Operations per second of products and attention: a chunk of a prompt goes through one
     layer of the decoder, on all threads."""
@@ -210,8 +225,10 @@ def _measure_prefill(
     text, device = config.text, timer.device
     compiled = is_supported(text, device, dtype)
     layer = TextLayer(text, 0).to(device, dtype).eval()
+    if in_int8:
+        _add_int8_products(layer)
     for part in (layer.self_attn, layer.mlp):
-        prepare_for_inference(part, compiled=compiled)
+        prepare_for_inference(part, compiled=compiled, dtype=dtype)
     tokens, cached = _PREFILL_TOKENS, _CACHED_TOKENS
     cache = KVCache.empty(text, cached + tokens, device=device, dtype=dtype, paged=compiled)
     x = _random((1, tokens, text.hidden_size), device, dtype)
@@ -220,11 +237,11 @@ def _measure_prefill(
     cos_sin = cos.unsqueeze(2).to(dtype), sin.unsqueeze(2).to(dtype)
     layer(x.repeat(1, -(-cached // tokens), 1)[:, :cached], _repeat(cos_sin, cached), cache)
     q = _random((1, text.num_attention_heads, tokens, text.head_dim), device, dtype)
-    kv = cache.layer(0)
+    kv, backend = cache.layer(0), layer.self_attn.attention_backend
     threads = torch.get_num_threads()
     short = timer.seconds(lambda: layer(x, cos_sin, cache), threads)
-    alone = timer.seconds(lambda: kv.attend(q, tokens), threads)
-    far = timer.seconds(lambda: kv.attend(q, cached), threads)
+    alone = timer.seconds(lambda: kv.attend(q, tokens, backend), threads)
+    far = timer.seconds(lambda: kv.attend(q, cached, backend), threads)
     width = text.num_attention_heads, text.head_dim
     weights = decoder_weights(config) // text.num_hidden_layers
     products = max(short - alone, short * _MIN_PRODUCT_SHARE)
@@ -232,21 +249,28 @@ def _measure_prefill(
     return 2 * tokens * weights / products, flops / far
 
 
+def _add_int8_products(layer: "torch.nn.Module") -> None:
+    from smolvideo.network.linear import Linear
+
+    for part in layer.modules():
+        if isinstance(part, Linear):
+            part.add_int8_product(part.weight.detach())
+
+
 def _measure_memory(timer: _Timer) -> tuple[float, float]:
     """Bytes per second: read by all threads, and copied to fresh memory by one."""
     import torch
+
+    from smolvideo.network.threads import one_torch_thread
 
     threads = torch.get_num_threads()
     many = torch.ones(_READ_BYTES // 4, device=timer.device)
     read = timer.seconds(many.sum, threads)
     few = many.cpu()[: _COPIED_BYTES // 4]
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         on_cpu = replace(timer, device=torch.device("cpu"))
         copy = on_cpu.seconds(few.clone, 1)
         timer.is_disturbed |= on_cpu.is_disturbed
-    finally:
-        torch.set_num_threads(threads)
     return _READ_BYTES / read, _COPIED_BYTES / copy
 
 
@@ -258,6 +282,7 @@ def _measure_layer(timer: _Timer) -> float:
     from smolvideo.network.decoder import TextLayer, rope_cos_sin
     from smolvideo.network.kv_cache import KVCache
     from smolvideo.network.model import prepare_for_inference
+    from smolvideo.network.threads import one_torch_thread
 
     text = TextConfig(
         vocab_size=8,
@@ -283,12 +308,8 @@ def _measure_layer(timer: _Timer) -> float:
         for _ in range(calls):
             layer(x, cos_sin, cache)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         return timer.seconds(run, 1) / calls
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _random(shape: tuple[int, ...], device: "torch.device", dtype: "torch.dtype") -> "torch.Tensor":

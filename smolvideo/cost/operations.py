@@ -12,7 +12,11 @@ from functools import lru_cache
 from math import prod
 
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.weight_formats import INT4_GROUP_SIZE, quantized_formats
+from smolvideo.models.weight_formats import (
+    INT4_GROUP_SIZE,
+    int8_arithmetic_layers,
+    quantized_formats,
+)
 from smolvideo.models.weights import expected_shapes
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -20,6 +24,9 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 _QUANTIZED_CHUNK = 2048
 """Tokens for which quantized weights are dequantized once (``network.decoder``)."""
+
+_INT8_OUTPUT_BYTES = 12
+"""Scale, sum of weights and bias of an output, float32 (``network.int8_arithmetic``)."""
 
 _EMBEDDING = "model.text_model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
@@ -37,10 +44,12 @@ class StageWork:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """Dtype of activations and unquantized weights, and the format of quantized weights."""
+    """Dtype of activations and unquantized weights, the format of quantized weights, and the
+    arithmetic of many rows, which has weights of its own: ``float`` or ``int8``."""
 
     dtype: str
     quantize: str = "none"
+    arithmetic: str = "float"
 
     @property
     def bytes(self) -> int:
@@ -62,12 +71,17 @@ def parameter_count(config: NetworkConfig) -> int:
 
 @lru_cache
 def weight_bytes(config: NetworkConfig, numbers: NumberFormat) -> int:
-    """Memory of all weights as the engine ``native`` holds them."""
+    """Memory of all weights as the engine ``native`` holds them: with int8 arithmetic those of the
+    vision tower's layers are int8 alone, and the decoder's are int8 as well."""
     formats = quantized_formats(config, numbers.quantize)
-    return sum(
-        _bytes_as(shape, formats.get(name, "none"), numbers.bytes)
-        for name, shape in expected_shapes(config).items()
-    )
+    in_int8 = int8_arithmetic_layers(config) if numbers.arithmetic == "int8" else frozenset()
+    total = 0
+    for name, shape in expected_shapes(config).items():
+        if name in in_int8:
+            total += prod(shape) + shape[0] * _INT8_OUTPUT_BYTES
+        if name not in in_int8 or ".vision_model." not in name:
+            total += _bytes_as(shape, formats.get(name, "none"), numbers.bytes)
+    return total
 
 
 def encode_work(config: NetworkConfig, numbers: NumberFormat) -> StageWork:
@@ -152,7 +166,8 @@ def head_weights(config: NetworkConfig) -> int:
 
 def _dequantized_bytes(weights: int, numbers: NumberFormat) -> int:
     """Bytes read and written where ``weights`` are dequantized for one product of many rows."""
-    return 0 if numbers.quantize == "none" else weights * (1 + 2 * numbers.bytes)
+    dequantized = numbers.quantize != "none" and numbers.arithmetic != "int8"
+    return weights * (1 + 2 * numbers.bytes) if dequantized else 0
 
 
 def _bytes_as(shape: list[int], weight_format: str, number_bytes: int) -> int:

@@ -19,6 +19,7 @@ Kernels are compiled on one core meanwhile: that delays it by the share of the c
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from math import prod
 from types import MappingProxyType
 
 from smolvideo.cost.operations import (
@@ -39,6 +40,8 @@ from smolvideo.models.checkpoint import Checkpoint
 from smolvideo.models.json_files import read_json
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import ModelSpec
+from smolvideo.models.weight_formats import int8_arithmetic_layers
+from smolvideo.models.weights import expected_shapes
 
 ONCE = ("start", "compile", "load")
 """Stages of the first answer of a process."""
@@ -56,6 +59,8 @@ _KERNEL_BYTES = 48_000_000
 _COMPILE_STARTS = 8
 """Seconds to compile the kernels of a weight format, in those of a start: 20 and 2.5, as measured;
 both are the work of one core, on code rather than on numbers."""
+_INT8_QUANTIZE_BYTES = 12
+"""Bytes that are copied in the time in which a weight is quantized to int8, as measured."""
 _FREED_TENSORS = 2
 """Largest tensors that the allocator keeps after they were converted, as measured: prompts use
 that memory again."""
@@ -183,7 +188,7 @@ def predict(
 
 def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> Prediction:
     """Predict by operations and rates alone."""
-    network, numbers = model.network, NumberFormat(rates.dtype, model.quantize)
+    network, numbers = model.network, _numbers(model, rates)
     weights = weight_bytes(network, numbers)
     frame = encode_work(network, numbers)
     waves = -(-(prompt.frames - prompt.from_cache) // rates.threads)
@@ -198,7 +203,8 @@ def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> P
         prompt=prompt,
         seconds={
             # read from the file, converted, packed: each fills fresh memory
-            "load": (model.stored_bytes + 2 * weights) / rates.copy,
+            "load": (model.stored_bytes + 2 * weights + _int8_load_bytes(network, numbers))
+            / rates.copy,
             "encode": waves * rates.threads * in_encode,
             "prefill": _seconds(read, rates.prefill_products, rates.prefill_attention, rates),
         },
@@ -209,6 +215,20 @@ def predict_uncorrected(model: ModelCost, prompt: PromptSize, rates: Rates) -> P
     )
 
 
+def _numbers(model: ModelCost, rates: Rates) -> NumberFormat:
+    """Number format that ``model`` has here; tiny models compute in floating point."""
+    arithmetic = "float" if model.is_tiny else rates.arithmetic
+    return NumberFormat(rates.dtype, model.quantize, arithmetic)
+
+
+def _int8_load_bytes(network: NetworkConfig, numbers: NumberFormat) -> int:
+    """Bytes that the quantization of weights for int8 arithmetic takes as long as to copy."""
+    if numbers.arithmetic != "int8":
+        return 0
+    names, shapes = int8_arithmetic_layers(network), expected_shapes(network)
+    return _INT8_QUANTIZE_BYTES * sum(prod(shapes[name]) for name in names)
+
+
 def uses_kernels(model: ModelCost, rates: Rates) -> bool:
     """Whether compiled kernels decode tokens of ``model``, rather than torch."""
     return rates.device == "cpu" and not model.is_tiny and find_spec("numba") is not None
@@ -216,7 +236,7 @@ def uses_kernels(model: ModelCost, rates: Rates) -> bool:
 
 def memory_parts(model: ModelCost, prompt: PromptSize, rates: Rates) -> dict[str, int]:
     """Bytes at the peak, by what they hold; a GPU holds weights and working memory alone."""
-    network, numbers = model.network, NumberFormat(rates.dtype, model.quantize)
+    network, numbers = model.network, _numbers(model, rates)
     text, on_cpu = network.text, rates.device == "cpu"
     weights = weight_bytes(network, numbers)
     working = _working_bytes(network, prompt, numbers, rates.threads)

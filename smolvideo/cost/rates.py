@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_VERSION = 2
+_VERSION = 3
 _MAX_ANSWERS = 200
 _LATEST = 9
 _BOUNDS = (0.1, 10.0)
@@ -58,7 +58,8 @@ class Rates:
     ``process_bytes`` is the resident memory of a process that has loaded torch and no weights, and
     ``start_seconds`` the CPU time that it took until then; ``layer_seconds`` is what a decoder
     layer of a few weights takes for one token where torch computes it: the calls alone.
-    ``measured_at`` is in seconds since 1970. ``disturbed``: other programs had the cores, which
+    ``measured_at`` is in seconds since 1970. ``arithmetic`` is that of products and attention,
+    ``float`` or ``int8``. ``disturbed``: other programs had the cores, which
     makes rates lower even in CPU time, so that they are measured again soon.
     """
 
@@ -76,6 +77,7 @@ class Rates:
     start_seconds: float = 0.0
     layer_seconds: float = 0.0
     disturbed: bool = False
+    arithmetic: str = "float"
 
     @property
     def identity(self) -> str:
@@ -85,18 +87,23 @@ class Rates:
 
 @dataclass(frozen=True)
 class RateRequest:
-    """The device and dtype to measure, as ``--device`` and ``--dtype`` name them, for a model of
-    ``parameters`` weights: ``auto`` takes float32 for tiny ones."""
+    """The device, dtype and arithmetic to measure, as ``--device``, ``--dtype`` and
+    ``--arithmetic`` name them; ``auto`` takes float32 for ``tiny`` models, and floating-point
+    arithmetic for them and for a dtype that was named."""
 
     device: str = "auto"
     dtype: str = "auto"
     tiny: bool = False
+    arithmetic: str = "auto"
 
     @property
     def key(self) -> str:
         """Name in the file of rates."""
         dtype = "float32" if self.tiny and self.dtype == "auto" else self.dtype
-        return f"{self.device} {dtype} {num_threads()}"
+        arithmetic = self.arithmetic
+        if arithmetic == "auto" and dtype != "auto":
+            arithmetic = "float"
+        return f"{self.device} {dtype} {arithmetic} {num_threads()}"
 
 
 def kept_rates(request: RateRequest = RateRequest()) -> Rates | None:
@@ -117,7 +124,8 @@ def _rates_from(entry: object) -> Rates | None:
         entry[name] == lowest[name] or _is_valid(entry[name], kind) for name, kind in kinds.items()
     ):
         return None
-    return Rates(**entry) if entry["dtype"] in DTYPE_BYTES else None
+    known = entry["dtype"] in DTYPE_BYTES and entry["arithmetic"] in ("float", "int8")
+    return Rates(**entry) if known else None
 
 
 def _is_valid(value: object, kind: object) -> bool:
@@ -130,7 +138,7 @@ def _is_valid(value: object, kind: object) -> bool:
 
 def keep_rates(request: RateRequest, rates: Rates) -> None:
     """Write ``rates`` to the cache folder; where that is not writable they are measured again."""
-    explicit = replace(request, dtype=rates.dtype)
+    explicit = replace(request, dtype=rates.dtype, arithmetic=rates.arithmetic)
     entries = {**_read_file(), request.key: asdict(rates), explicit.key: asdict(rates)}
     with suppress(OSError, SourceError):
         file = cost_folder() / "rates.json"

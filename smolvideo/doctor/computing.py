@@ -163,7 +163,8 @@ def check_speed(_: Surroundings) -> Finding:
     encode, prefill = (rate / 1e9 for rate in (rates.encode_products, rates.prefill_products))
     found = (
         f"{encode:,.0f} GFLOP/s in frames, {prefill:,.0f} in prompts, "
-        f"{rates.read / 1e9:,.1f} GB/s of memory ({rates.device}, {rates.dtype})"
+        f"{rates.read / 1e9:,.1f} GB/s of memory ({rates.device}, {rates.dtype}, "
+        f"{rates.arithmetic} arithmetic)"
     )
     if kept_rates(RateRequest()) is None:
         hint = "the cache folder must be writable: set SMOLVIDEO_CACHE_DIR"

@@ -40,6 +40,12 @@ def quantized_formats(config: NetworkConfig, quantize: str) -> dict[str, WeightF
     }
 
 
+def int8_arithmetic_layers(config: NetworkConfig) -> frozenset[str]:
+    """Weight names of the linear layers that may compute in int8: all of vision tower and decoder.
+    The head has few rows."""
+    return frozenset(name for name in quantized_formats(config, "int8") if ".layers." in name)
+
+
 def is_int4_packable(out_features: int, in_features: int) -> bool:
     """Whether a weight has whole tiles and groups; the published widths do."""
     return out_features % INT4_TILE == 0 and in_features % INT4_GROUP_SIZE == 0

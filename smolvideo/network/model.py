@@ -22,7 +22,7 @@ from smolvideo.errors import ModelError
 from smolvideo.models.adapter import Adapter
 from smolvideo.models.json_files import Json, read_json
 from smolvideo.models.network_config import NetworkConfig
-from smolvideo.models.weight_formats import quantized_formats
+from smolvideo.models.weight_formats import int8_arithmetic_layers, quantized_formats
 from smolvideo.models.weights import (
     WeightFiles,
     WeightHeader,
@@ -44,6 +44,7 @@ from smolvideo.network.int8_arithmetic import (
 from smolvideo.network.kv_cache import BatchedKVCache, BatchedPagedKVCache, KVCache
 from smolvideo.network.linear import Linear, int8_linears, set_int8_arithmetic
 from smolvideo.network.quantized import Int4Weight, Int8Weight
+from smolvideo.network.threads import one_torch_thread
 from smolvideo.network.vision import Connector, VisionAttention, VisionLayer, VisionTower
 
 
@@ -264,13 +265,6 @@ def start_compiling(
 _VISION = ".vision_model."
 
 
-def int8_arithmetic_layers(network: SmolVLM) -> frozenset[str]:
-    """Weight names of the linear layers that may compute in int8: all of vision tower and decoder.
-    The head has few rows."""
-    formats = quantized_formats(network.config, "int8")
-    return frozenset(name for name in formats if ".layers." in name)
-
-
 _FUSED = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
     **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
@@ -287,6 +281,7 @@ STORED_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.floa
 """safetensors' names of the dtypes in which checkpoints of this family are stored."""
 
 
+@one_torch_thread()
 def load_network(
     folder: Path,
     weights: WeightFiles,
@@ -357,7 +352,7 @@ def _int8_layers(network: SmolVLM, arithmetic: str, kept: frozenset[str]) -> fro
     """Weight names that get an int8 product: none for ``float``."""
     if arithmetic == "float":
         return frozenset()
-    names = int8_arithmetic_layers(network)
+    names = int8_arithmetic_layers(network.config)
     return frozenset(name for name in names if fused_name(name) not in kept)
 
 

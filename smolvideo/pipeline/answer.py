@@ -309,7 +309,7 @@ def remember_cost(engine: Engine, usage: Usage, spec: EngineSpec) -> None:
     if engine.name != "native":
         return
     model = ModelCost.of_checkpoint(engine.checkpoint, quantize=engine.quantize)
-    rates = kept_rates(RateRequest(spec.device, spec.dtype, model.is_tiny))
+    rates = kept_rates(RateRequest(spec.device, spec.dtype, model.is_tiny, spec.arithmetic))
     if rates is None or (rates.device, rates.dtype) != (engine.device, engine.dtype):
         return
     size = PromptSize(

@@ -150,6 +150,13 @@ def test_weights_have_the_predicted_bytes(tiny: Checkpoint, dtype: str, quantize
     assert weight_bytes(network_of(tiny), NumberFormat(dtype, quantize)) == expected
 
 
+def test_int8_arithmetic_has_weights_of_its_own(tiny: Checkpoint) -> None:
+    engine = load_engine(tiny, device="cpu", dtype="float32", arithmetic="int8")
+    expected = bytes_in_memory(engine.network)  # type: ignore[attr-defined]
+    numbers = NumberFormat("float32", arithmetic="int8")
+    assert weight_bytes(network_of(tiny), numbers) == expected
+
+
 def test_parameters_equal_the_file_header(tiny: Checkpoint) -> None:
     assert tiny.weights is not None
     headers = [read_header(file) for file in tiny.weights.files]
@@ -261,6 +268,37 @@ def test_tokens_of_torch_take_the_calls_of_each_layer(tiny: Checkpoint) -> None:
         assert one.seconds_per_token == other.seconds_per_token
 
 
+def test_rates_of_int8_arithmetic_are_measured_and_kept_apart(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for size in ("_READ_BYTES", "_COPIED_BYTES"):
+        monkeypatch.setattr(f"smolvideo.cost.measure.{size}", 1 << 20)
+    request = RateRequest("cpu", "float32", arithmetic="int8")
+    rates = measure_rates(request, config=network_of(tiny))
+    assert (rates.dtype, rates.arithmetic) == ("float32", "int8")
+    keep_rates(RateRequest("cpu"), rates)
+    assert kept_rates(request) == kept_rates(RateRequest("cpu")) == rates
+    # a dtype that was named, and tiny models, have floating-point arithmetic
+    for other in (RateRequest("cpu", "float32"), RateRequest("cpu", tiny=True)):
+        assert kept_rates(other) is None
+        assert replace(other, arithmetic="float").key == other.key
+
+
+def test_int8_products_are_predicted_with_weights_of_their_own() -> None:
+    model, prompt = model_cost("smolvlm2-256m"), PromptSize(10, 800, 5)
+    in_float, in_int8 = (
+        predict_uncorrected(model, prompt, replace(RATES, arithmetic=arithmetic))
+        for arithmetic in ("float", "int8")
+    )
+    assert in_int8.seconds["load"] > in_float.seconds["load"]
+    vision, text = (
+        12 * (4 * 768**2 + 2 * 768 * 3072),
+        30 * (2 * 576**2 + 2 * 576 * 192 + 3 * 576 * 1536),
+    )
+    smaller = 3 * vision - text  # a byte instead of four, and one more
+    assert in_float.weight_bytes - in_int8.weight_bytes == pytest.approx(smaller, rel=0.05)
+
+
 def test_rates_are_stored_per_machine_and_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
@@ -292,6 +330,7 @@ def test_rates_are_stored_per_machine_and_expire(monkeypatch: pytest.MonkeyPatch
         {"read": 1e300},
         {"threads": 0.5},
         {"dtype": "int3"},
+        {"arithmetic": "int4"},
         {"device": 5},
         {"more": 1},
     ],

@@ -22,8 +22,9 @@ from smolvideo.bench.input_videos import write_noise_video
 from smolvideo.bench.report import write_random_weights
 from smolvideo.cost import measure_rates, predict_uncorrected
 from smolvideo.engines import EngineSpec, GenerationOptions, load_engine
-from smolvideo.engines.devices import peak_memory_bytes
-from smolvideo.models import open_checkpoint
+from smolvideo.engines.arithmetic import choose_arithmetic
+from smolvideo.engines.devices import choose_device, choose_dtype, peak_memory_bytes
+from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.pipeline import open_for_plan, plan_prompt, prepare, stream_answer
 from smolvideo.progress import Progress
 from smolvideo.sampling import FrameSampling
@@ -49,14 +50,30 @@ def predicted(folder: str, video: str, frames: int, clock: Callable[[], float]) 
     return {**got.seconds, "decode": decode, "memory": got.memory_bytes}
 
 
+def usual_arithmetic(checkpoint: Checkpoint) -> str:
+    """Return the arithmetic of later answers: the first one of a checkpoint compares two."""
+    assert checkpoint.weights is not None
+    device = choose_device("auto")
+    parameters = checkpoint.weights.parameters
+    chosen = choose_arithmetic(
+        "auto",
+        device=device,
+        dtype=choose_dtype(device, parameters, "auto"),
+        is_auto_dtype=True,
+        parameters=parameters,
+    )
+    return "int8" if chosen == "auto" else chosen
+
+
 def measured(folder: str, video: str, frames: int, clock: Callable[[], float]) -> dict[str, float]:
     """Return the measured cost of the answer."""
     checkpoint = open_checkpoint(Path(folder))
     prepared = prepare(
         checkpoint, video, QUESTION, sampling=FrameSampling(frames), generation=GENERATION
     )
+    arithmetic = usual_arithmetic(checkpoint)
     began: dict[str, float] = {"load": clock()}
-    engine = load_engine(checkpoint)
+    engine = load_engine(checkpoint, arithmetic=arithmetic)
     began["loaded"] = clock()
 
     def note(progress: Progress) -> None:
