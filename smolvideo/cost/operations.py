@@ -78,7 +78,10 @@ def weight_bytes(config: NetworkConfig, numbers: NumberFormat) -> int:
     total = 0
     for name, shape in expected_shapes(config).items():
         if name in in_int8:
-            total += prod(shape) + shape[0] * _INT8_OUTPUT_BYTES
+            is_vision = ".vision_model." in name
+            shared = formats.get(name) == "int8" and not is_vision  # levels of the same weight
+            total += 0 if shared else prod(shape)
+            total += shape[0] * _INT8_OUTPUT_BYTES
         if name not in in_int8 or ".vision_model." not in name:
             total += _bytes_as(shape, formats.get(name, "none"), numbers.bytes)
     return total

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from smolvideo.network.compilation import CompiledInBackground, counted, has_numba
-from smolvideo.network.quantized import Int8Weight
+from smolvideo.network.quantized import Int4Weight, Int8Weight
 from smolvideo.network.threads import parallel_call
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ MIN_ROWS = 16
 """Minimum rows of activations for an int8 product: fewer are a decode step, which waits for memory
 and not for arithmetic."""
 
-_MAX_LEVEL = 127
+MAX_LEVEL = 127
+"""Largest magnitude of a level of weights and activations."""
 _MAX_ACTIVATIONS = 8 << 20
 """int32 sums that exist at a time in an MLP, 32 MB."""
 
@@ -43,9 +44,9 @@ _MAX_ACTIVATIONS = 8 << 20
 def int8_weight_levels() -> int | None:
     """Largest weight level whose products this CPU sums exactly: 127, or 63 where pairs of products
     are added in 16 bits. None where torch has no such product, or a wrong one."""
-    activations = torch.full((MIN_ROWS, 64), -_MAX_LEVEL, dtype=torch.int8)
-    activations[::2] = _MAX_LEVEL
-    for levels in (_MAX_LEVEL, _MAX_LEVEL // 2):
+    activations = torch.full((MIN_ROWS, 64), -MAX_LEVEL, dtype=torch.int8)
+    activations[::2] = MAX_LEVEL
+    for levels in (MAX_LEVEL, MAX_LEVEL // 2):
         weight = torch.full((48, 64), levels, dtype=torch.int8)
         weight[1::2] = -levels
         try:
@@ -85,12 +86,23 @@ class Int8Product:
     @classmethod
     def from_float(cls, weight: Tensor, bias: Tensor | None = None) -> "Int8Product":
         """Quantize ``weight`` ``[out, in]`` of any floating dtype."""
-        most = int8_weight_levels() or _MAX_LEVEL
-        quantized = Int8Weight.from_float(weight, torch.float32, max_level=most)
-        levels, scales = quantized.qweight, quantized.scales
-        totals = levels.sum(dim=1, dtype=torch.int32).float() * scales
-        product = cls(levels, scales, totals, torch.zeros_like(scales))
+        most = int8_weight_levels() or MAX_LEVEL
+        product = cls.from_quantized(Int8Weight.from_float(weight, torch.float32, max_level=most))
         return product if bias is None else product.with_bias(bias)
+
+    @classmethod
+    def from_quantized(cls, quantized: Int8Weight) -> "Int8Product":
+        """Share the levels of ``quantized``; sums must not saturate with them, see
+        ``int8_weight_levels``."""
+        scales = quantized.scales.float()
+        totals = quantized.qweight.sum(dim=1, dtype=torch.int32).float() * scales
+        return cls(quantized.qweight, scales, totals, torch.zeros_like(scales))
+
+    def shares(self, quantized: Int8Weight | Int4Weight | None) -> bool:
+        """Whether the levels are those of ``quantized``, in the same memory."""
+        if not isinstance(quantized, Int8Weight):
+            return False
+        return self.levels.data_ptr() == quantized.qweight.data_ptr()
 
     def with_bias(self, bias: Tensor) -> "Int8Product":
         """Return the same weights with ``bias`` ``[out]`` of any floating dtype."""
@@ -164,9 +176,9 @@ class RowPasses:
         exact = rows.float()
         least, most = exact.aminmax(dim=1)
         offsets = (most + least) / 2
-        scales = ((most - least) / 2).clamp_min(1e-20) / _MAX_LEVEL
+        scales = ((most - least) / 2).clamp_min(1e-20) / MAX_LEVEL
         levels = ((exact - offsets[:, None]) / scales[:, None]).round_()
-        return QuantizedRows(levels.clamp_(-_MAX_LEVEL, _MAX_LEVEL).to(torch.int8), scales, offsets)
+        return QuantizedRows(levels.clamp_(-MAX_LEVEL, MAX_LEVEL).to(torch.int8), scales, offsets)
 
     def rescale(
         self,

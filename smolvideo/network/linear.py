@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smolvideo.network.int8_arithmetic import MIN_ROWS, Int8Product
+from smolvideo.network.int8_arithmetic import MAX_LEVEL, MIN_ROWS, Int8Product, int8_weight_levels
 from smolvideo.network.quantized import Int4Weight, Int8Weight
 
 
@@ -43,8 +43,12 @@ class Linear(nn.Linear):
         return not (weight is self.packed is None and self.quantized_weight is None)
 
     def add_int8_product(self, weight: Tensor) -> None:
-        """Quantize ``weight`` ``[out, in]`` for int8 arithmetic."""
-        self.int8_product = Int8Product.from_float(weight)
+        """Quantize ``weight`` ``[out, in]`` for int8 arithmetic; a weight that is int8 already is
+        shared where its products do not saturate."""
+        if isinstance(self.quantized_weight, Int8Weight) and int8_weight_levels() == MAX_LEVEL:
+            self.int8_product = Int8Product.from_quantized(self.quantized_weight)
+        else:
+            self.int8_product = Int8Product.from_float(weight)
 
     def drop_float_weight(self) -> None:
         """Release every weight but that of the int8 product."""
@@ -152,7 +156,12 @@ def concat_linear(*parts: Linear) -> Linear:
     products = [part.int8_product for part in parts if part.int8_product is not None]
     if products:
         assert len(products) == len(parts)
-        whole.int8_product = Int8Product.cat(products)
+        if isinstance(whole.quantized_weight, Int8Weight) and products[0].shares(
+            parts[0].quantized_weight
+        ):
+            whole.int8_product = Int8Product.from_quantized(whole.quantized_weight)
+        else:
+            whole.int8_product = Int8Product.cat(products)
     if parts[0].bias is not None:
         whole.bias = _frozen([part.bias for part in parts if part.bias is not None])
     return whole

@@ -225,14 +225,15 @@ def prepare_for_inference(
 
 def weight_bytes(network: SmolVLM) -> int:
     """Memory of all weights, in whatever format, packed ones included."""
-    others = (
-        copy.nbytes
-        for part in network.modules()
-        if isinstance(part, Linear)
-        for copy in (part.packed, part.quantized_weight, part.int8_product)
-        if copy is not None
-    )
-    return sum(weight.nbytes for weight in network.parameters()) + sum(others)
+    total = sum(weight.nbytes for weight in network.parameters())
+    for part in network.modules():
+        if not isinstance(part, Linear):
+            continue
+        copies = part.packed, part.quantized_weight, part.int8_product
+        total += sum(copy.nbytes for copy in copies if copy is not None)
+        if part.int8_product is not None and part.int8_product.shares(part.quantized_weight):
+            total -= part.int8_product.levels.nbytes
+    return total
 
 
 _WEIGHT_FORMATS = {"int8": Int8Weight, "int4": Int4Weight}
@@ -323,9 +324,6 @@ def load_network(
             tensor = merge_update(name, tensor, adapter)
         module, _, parameter = name.rpartition(".")
         place = network.get_submodule(module)
-        if name in int8_layers:
-            assert isinstance(place, Linear)
-            place.add_int8_product(tensor)
         if arithmetic == "int8" and name in int8_layers and _VISION in name:
             place.weight = None  # type: ignore[assignment]  # no product of few rows
         elif name in kinds:
@@ -334,6 +332,9 @@ def load_network(
         else:
             value = tensor.to(device=device, dtype=dtype)
             setattr(place, parameter, nn.Parameter(value, requires_grad=False))
+        if name in int8_layers:
+            assert isinstance(place, Linear)
+            place.add_int8_product(tensor)
         missing[_module_of(name)] -= 1
         if _module_of(name) and not missing[_module_of(name)]:
             # Now, not at the end: memory that packing releases is reused by the next tensors.
