@@ -64,12 +64,20 @@ def fit_scale(examples: Sequence[LabelledScores]) -> Scale:
     ``(n + 1) / (n + 2)``, so that separable examples have a finite scale. Raises UsageError for
     fewer than ``MIN_EXAMPLES``, and where all have the same right choice.
     """
+    _check(examples)
+    return _fit(examples)
+
+
+def _check(examples: Sequence[LabelledScores]) -> None:
     if len(examples) < MIN_EXAMPLES:
         raise UsageError(
             f"a scale needs {MIN_EXAMPLES} labelled questions or more, not {len(examples)}"
         )
     if len({example.label for example in examples}) < 2:
         raise UsageError("all labelled questions have the same answer: a scale needs others, too")
+
+
+def _fit(examples: Sequence[LabelledScores]) -> Scale:
     frequency = Counter(example.label for example in examples)
     scale = IDENTITY
     for _ in range(_MAX_STEPS):
@@ -114,13 +122,14 @@ def cross_validated(examples: Sequence[LabelledScores]) -> list[list[float]]:
     Groups are divided into five parts, or into as many as there are groups. Raises UsageError as
     ``fit_scale``, and for fewer than two groups.
     """
+    _check(examples)
     groups = list(dict.fromkeys(example.group for example in examples))
     if len(groups) < 2:
         raise UsageError("labelled questions about two videos or more are needed, not about one")
     folds = min(_FOLDS, len(groups))
     part = {group: at % folds for at, group in enumerate(groups)}
     scales = [
-        fit_scale([example for example in examples if part[example.group] != fold])
+        _fit([example for example in examples if part[example.group] != fold])
         for fold in range(folds)
     ]
     return [

@@ -8,7 +8,22 @@ from functools import cached_property
 import click
 
 from smolvideo.answer import Answer
-from smolvideo.cli.ask_arguments import AskArguments, split_arguments
+from smolvideo.cli.ask_arguments import (
+    AskArguments,
+    DryRunFlags,
+    QuestionFlags,
+    QuestionListFlags,
+    split_arguments,
+)
+from smolvideo.cli.ask_choices import (
+    ONE_TOKEN,
+    ChoiceFlags,
+    Choices,
+    answer_choices,
+    describe_calibration,
+    read_choices,
+    run_calibration,
+)
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
 from smolvideo.cli.conversations import (
     ContinueFlags,
@@ -20,11 +35,11 @@ from smolvideo.cli.conversations import (
     save_as_conversation,
     with_model,
 )
-from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
+from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
-    ListFlags,
+    SchemaFlags,
     ScreenFlags,
     allows_outside,
     read_download,
@@ -39,7 +54,6 @@ from smolvideo.cli.outputs import (
     read_filmstrip,
 )
 from smolvideo.cli.plan import PlanRequest, run_plan
-from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Settings
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine
@@ -55,36 +69,14 @@ from smolvideo.pipeline import (
 from smolvideo.pipeline.subtitles import AUTO, subtitles_for_sampling
 from smolvideo.readers import prestart_process
 from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic
+from smolvideo.sanitize import visible_json
 from smolvideo.show.answer import show_footer, show_settings, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
+from smolvideo.show.choices import choice_lines, show_choices
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
-
-
-class QuestionFlags(Flags, section="Question"):
-    """Sources and question."""
-
-    words: tuple[str, ...] = argument(
-        nargs=-1, metavar="SOURCE... QUESTION", shell_complete=complete_files
-    )
-    question: str | None = flag(
-        "-q",
-        metavar="TEXT",
-        show_default="the last word",
-        help="The question; every positional argument is then a source.",
-    )
-
-
-class QuestionListFlags(ListFlags, section="Question"):
-    """Sources from a file, next to the question in the help."""
-
-
-class DryRunFlags(Flags, section="Question"):
-    """Whether anything is answered."""
-
-    dry_run: bool = flag(help="Predict seconds and memory only, as `smolvideo plan` does.")
 
 
 class AskFlags(
@@ -94,6 +86,8 @@ class AskFlags(
     ContinueFlags,
     KeepFlags,
     ConversationFlags,
+    SchemaFlags,
+    ChoiceFlags,
     CacheFlags,
     DownloadFlags,
     OutputFlags,
@@ -114,11 +108,16 @@ def ask(given: AskFlags) -> None:
     smolvideo ask party.mp4 "Who blows out the candles?"
     smolvideo ask before.mp4 after.mp4 "What has changed?"
     smolvideo ask --start 1:30 --end 2:00 talk.mp4 "What is on the slide?" --json
+    smolvideo ask --schema "colour, people int" party.mp4 "What is on the table?"
+    smolvideo ask --choices yes,no party.mp4 "Does anybody dance?"
     smolvideo ask --continue "And then?"
     """
     # Check all options.
-    request = _read_request(given)
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
+    if given.calibrate is not None:
+        run_calibration(given, screen)
+        return
+    request = _read_request(given)
     if given.dry_run:
         run_plan(
             PlanRequest(
@@ -184,11 +183,16 @@ class _Request:
     settings: Settings
     download: DownloadOptions
     filmstrip: FilmstripChoice
+    choices: Choices | None = None
 
     @property
     def shows_answer(self) -> bool:
-        """Whether the answer streams to stdout; otherwise it is written when complete."""
-        return self.given.output is None and not self.given.as_json
+        """Whether the answer streams to stdout; otherwise it is written when complete.
+
+        JSON by a schema does not stream: half of a document is none.
+        """
+        whole = self.choices is not None or self.settings.generation.schema is not None
+        return not whole and self.given.output is None and not self.given.as_json
 
 
 def _read_request(given: AskFlags) -> _Request:
@@ -216,7 +220,14 @@ def _read_request(given: AskFlags) -> _Request:
                 subtitles=given.subtitles,
                 cookies=given.cookies,
             )
-    settings = read_settings(given)
+    choices, settings = read_choices(given), read_settings(given)
+    if choices is not None and given.goes_on:
+        if typed_choices := given.first_explicit("choices", "rate"):
+            raise UsageError(
+                f"`{typed_choices}` is for a question of its own, not for `--continue`",
+                hint="name the video again",
+            )
+        choices = None
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)
     elif given.is_explicit("overwrite"):
@@ -232,7 +243,7 @@ def _read_request(given: AskFlags) -> _Request:
         needs_source=not given.goes_on,
     )
     download = read_download(given, typed.sources, offline=given.offline)
-    return _Request(given, typed, settings, download, filmstrip)
+    return _Request(given, typed, settings, download, filmstrip, choices)
 
 
 def _answer(
@@ -266,7 +277,7 @@ def _answer(
         request.typed.question,
         sampling=settings.sampling,
         prompt_options=settings.prompt_options,
-        generation=settings.generation,
+        generation=settings.generation if request.choices is None else ONE_TOKEN,
         reader=settings.reader,
         subtitles=subtitles,
         notices=heard,
@@ -283,6 +294,8 @@ def _answer(
     answer = _stream(request, prepared, engine, screen, stages)
     screen.notes(answer.notices)
     frames = sum(map(len, prepared.batches))
+    if screen.is_interactive and (line := describe_calibration(answer)) is not None:
+        screen.notice(line)
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
@@ -330,11 +343,18 @@ def _write(request: _Request, answered: _AskResult, screen: Output) -> None:
     if request.shows_answer:
         return
     given = request.given
-    text = answered.record.to_json() if given.as_json else answered.answer.text
-    if given.output is None:
-        screen.write(text + "\n")
+    found = answered.answer.choices
+    text = answered.answer.text + "\n"
+    if given.as_json:
+        text = answered.record.to_json() + "\n"
+    elif found is not None:
+        text = choice_lines(found)
+    if given.output is None and found is not None and not given.as_json:
+        show_choices(screen, found)
+    elif given.output is None:
+        screen.write(visible_json(text))
     else:
-        write_text_atomic(given.output, text + "\n", overwrite=given.overwrite)
+        write_text_atomic(given.output, text, overwrite=given.overwrite)
         screen.notice(f"the answer is in `{given.output}`")
 
 
@@ -360,6 +380,8 @@ def _stream(
     stages: StageProgress,
 ) -> Answer:
     """Compute the answer, streaming it to stdout if requested."""
+    if request.choices is not None:
+        return answer_choices(request.choices, prepared, engine, stages)
     stream = stream_answer(engine, prepared, on_progress=stages.on_progress)
     if request.shows_answer:
         # Progress must end first: on one terminal it would overwrite the answer.

@@ -1,4 +1,4 @@
-"""Split the positional arguments of ``ask`` into sources and question."""
+"""Positional arguments of ``ask``, split into sources and question, and options next to them."""
 
 import shlex
 import sys
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smolvideo.cli.flags import Flags, argument, flag
+from smolvideo.cli.options import ListFlags
+from smolvideo.cli.shell_completion import complete_files
 from smolvideo.errors import PromptError, SourceError, UsageError
 from smolvideo.file_names import existing_path
 from smolvideo.sanitize import display_name
@@ -20,6 +23,30 @@ from smolvideo.source import (
 from smolvideo.text_input import decode_text
 
 STDIN = "-"
+
+
+class QuestionFlags(Flags, section="Question"):
+    """Sources and question."""
+
+    words: tuple[str, ...] = argument(
+        nargs=-1, metavar="SOURCE... QUESTION", shell_complete=complete_files
+    )
+    question: str | None = flag(
+        "-q",
+        metavar="TEXT",
+        show_default="the last word",
+        help="The question; every positional argument is then a source.",
+    )
+
+
+class QuestionListFlags(ListFlags, section="Question"):
+    """Sources from a file, next to the question in the help."""
+
+
+class DryRunFlags(Flags, section="Question"):
+    """Whether anything is answered."""
+
+    dry_run: bool = flag(help="Predict seconds and memory only, as `smolvideo plan` does.")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ def with_model(settings: Settings, spec: EngineSpec) -> Settings:
 
 
 def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: bool) -> Settings:
-    """Merge options typed for this run into the saved settings ``kept``.
+    """Merge options typed for this run into the saved settings ``kept``; a schema is for this run
+    alone.
 
     The model is not merged: ``Conversation.switch_model`` changes it. Raises UsageError for options
     that have no effect on a resumed conversation.
@@ -103,9 +104,10 @@ def merge_settings(given: ConversationFlags, kept: Settings, *, has_sources: boo
     generation = kept.generation
     names = {part.name for part in fields(GenerationOptions)} - {"schema"}
     typed = given.explicit_values(*sorted(names))
-    if typed:
-        read_generation(given)  # raises for contradictions among the typed options
-        generation = replace(generation, **typed)
+    asked = read_generation(given)  # raises for contradictions among the typed options
+    if asked.schema is not None:
+        typed = {"stop": (), **typed, "schema": asked.schema}
+    generation = replace(generation, **typed)
     return replace(kept, generation=generation, **given.explicit_values(*_RUNTIME))
 
 

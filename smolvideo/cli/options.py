@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import click
 
+from smolvideo.answer_schema import MAX_ITEMS, MAX_STRING_LENGTH, read_schema
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeType, TimeType, flag
 from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import ARITHMETICS, ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
@@ -220,6 +221,20 @@ class GenerationFlags(Flags, section="Answer"):
     )
 
 
+class SchemaFlags(Flags, section="Answer"):
+    """The option ``--schema``."""
+
+    schema: str | None = flag(
+        excludes=("stop", "choices", "rate"),
+        metavar="SCHEMA",
+        show_default="free text",
+        help="Answer as JSON by a JSON Schema: a file, JSON, or fields such as 'name, count int, "
+        "colour red|blue, tags str[]'. Choices (red|blue) are right more often than free text. "
+        f"Strings have {MAX_STRING_LENGTH} characters and arrays {MAX_ITEMS} items at most, unless "
+        "the schema says otherwise. Needs: pip install 'smolvideo[json]'.",
+    )
+
+
 class DownloadFlags(Flags, section="Download"):
     """Options of downloading URLs."""
 
@@ -305,7 +320,11 @@ def read_sampling(given: SamplingFlags) -> FrameSampling:
 
 
 def read_generation(given: GenerationFlags) -> GenerationOptions:
-    """Read the generation options. Raises UsageError for a seed or top-p at temperature 0."""
+    """Read the generation options, and the schema of commands that have one.
+
+    Raises UsageError for a seed or top-p at temperature 0, and for a schema that is not supported;
+    ModelError where the library for schemas is not installed.
+    """
     if given.temperature == 0 and (useless := given.first_explicit("top_p", "seed")):
         raise UsageError(
             f"`{useless}` has no effect: without `--temperature` above 0 nothing is drawn",
@@ -318,7 +337,13 @@ def read_generation(given: GenerationFlags) -> GenerationOptions:
         repetition_penalty=given.repetition_penalty,
         seed=given.seed,
         stop=given.stop,
+        schema=_read_schema(given),
     )
+
+
+def _read_schema(given: GenerationFlags) -> str | None:
+    argument = given.schema if isinstance(given, SchemaFlags) else None
+    return None if argument is None else read_schema(argument)
 
 
 def read_engine_spec(given: ModelFlags) -> EngineSpec:

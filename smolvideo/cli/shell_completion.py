@@ -126,6 +126,7 @@ BY_METAVAR: Mapping[str, Completer] = {
     "DTYPE": complete_names("auto", "bfloat16", "float16", "float32"),
     "BROWSER": complete_browsers,
     "ID": complete_conversations,
+    "SCHEMA": complete_files,
     "FILE|auto": complete_names("auto", files=True),
     "[ADDRESS]": complete_names("auto", "local", "ray://"),
 }

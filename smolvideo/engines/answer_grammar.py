@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from smolvideo.answer_schema import compile_grammar
 from smolvideo.errors import ModelError
+from smolvideo.formatting import format_count
 from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt, answer_opening
 
@@ -77,13 +78,14 @@ class IncompleteAnswerError(ModelError):
 
 def incomplete_error(max_new_tokens: int, *, in_loop: bool) -> IncompleteAnswerError:
     """Return the error for an answer that reached its limit inside of the document."""
+    tokens = format_count(max_new_tokens, "token")
     if in_loop:
         return IncompleteAnswerError(
-            f"the answer repeated itself for {max_new_tokens:,} tokens, and its JSON is incomplete",
+            f"the answer repeated itself for {tokens}, and its JSON is incomplete",
             hint="`maxLength` and `maxItems` in the schema or `--repetition-penalty 1.1` may help",
         )
     return IncompleteAnswerError(
-        f"the JSON of the answer is incomplete after {max_new_tokens:,} tokens",
+        f"the JSON of the answer is incomplete after {tokens}",
         hint="`--max-new-tokens` allows more; `maxLength` and `maxItems` in the schema need fewer",
     )
 

@@ -213,6 +213,7 @@ class Summariser:
         others = (
             self._pack((*before, replace(last, content=(*last.content[:-1], question))))
             for question in self.wording.video_questions()[1:]
+            if self.options.generation.schema is None  # one answer has it all
         )
         answers = yield PromptBatch((prepared.prompt, *others), prepared.generation)
         composed.count(answers)
@@ -224,14 +225,15 @@ class Summariser:
     def map_reduce(self, windows: Iterator[Window]) -> PromptSteps[Summary]:
         """Summarise a long video: a note for each window, merged to chapters and one text."""
         composed = Summary()
-        # Map: a note for each window.
+        # Map: a note for each window, as free text.
+        as_text = replace(self.options.generation, schema=None)
         notes = []
         for window in windows:
             prompts = (
                 self._pack((Message("user", (window.batch, question)),))
                 for question in self.wording.window()
             )
-            answers = yield PromptBatch(tuple(prompts), self.options.generation)
+            answers = yield PromptBatch(tuple(prompts), as_text)
             composed.count(answers)
             composed.note(notices_for_model(self.checkpoint, [window.batch]))
             composed.note(notices_of_frames([window.batch]))
@@ -251,6 +253,9 @@ class Summariser:
         stretches = merge_notes(notes)
         if self.checkpoint.is_nano:
             self._merge_as_text(composed, stretches)
+            if self.options.generation.schema is not None:
+                timed = [(one.start_seconds, one.text) for one in composed.chapters]
+                composed.text = yield from self._document(composed, timed)
         else:
             yield from self._merge_by_model(composed, stretches)
         return composed
@@ -299,7 +304,33 @@ class Summariser:
             )
         composed.chapters = tuple(chapters)
         timed = [(chapter.start_seconds, chapter.text) for chapter in chapters]
-        composed.text = yield from self._from_notes(composed, timed, self.wording.merge_question)
+        if self.options.generation.schema is not None:
+            composed.text = yield from self._document(composed, timed)
+        else:
+            composed.text = yield from self._from_notes(
+                composed, timed, self.wording.merge_question
+            )
+
+    def _document(self, composed: Summary, notes: list[tuple[float, str]]) -> PromptSteps[str]:
+        """Merge notes into one JSON document by the schema of the options.
+
+        Notes that do not fit the context are merged to shorter ones first.
+        """
+        while len(notes) > 1 and not self._fits(self.wording.merge_question(notes), None):
+            half = len(notes) // 2
+            merged = []
+            for group in (notes[:half], notes[half:]):
+                text = yield from self._from_notes(composed, group, self.wording.chapter)
+                merged.append((group[0][0], text))
+            if merged == notes:
+                break
+            notes = merged
+        question = self.wording.merge_question(notes)
+        answers = yield PromptBatch(
+            (self._pack((Message("user", (question,)),)),), self.options.generation
+        )
+        composed.count(answers)
+        return answers[0].text
 
     def _from_notes(
         self,
@@ -330,7 +361,7 @@ class Summariser:
     def _text(
         self, composed: Summary, question: str, max_new_tokens: int | None = None
     ) -> PromptSteps[str]:
-        generation = self.options.generation
+        generation = replace(self.options.generation, schema=None)
         if max_new_tokens is not None:
             generation = replace(generation, max_new_tokens=self._limit(max_new_tokens))
         answers = yield PromptBatch((self._pack((Message("user", (question,)),)),), generation)

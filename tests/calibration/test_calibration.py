@@ -93,7 +93,7 @@ def test_cross_validation_never_sees_the_group_of_an_example(
         seen.append({one.group for one in part})
         return IDENTITY
 
-    monkeypatch.setattr("smolvideo.calibration.scale.fit_scale", spy)
+    monkeypatch.setattr("smolvideo.calibration.scale._fit", spy)
     assert len(cross_validated(examples)) == 60
     groups = {one.group for one in examples}
     held_out = [groups - part for part in seen]

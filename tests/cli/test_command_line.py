@@ -82,7 +82,9 @@ def test_help_shows_the_default_of_every_option(name: str) -> None:
 def test_help_is_in_sections() -> None:
     text = run("ask", "--help").stdout
     headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
-    wanted = "Question Conversation Model Frames Prompt Answer Download Output Terminal Other"
+    wanted = (
+        "Question Conversation Model Frames Prompt Answer Choices Download Output Terminal Other"
+    )
     assert headings == wanted.split()
 
 

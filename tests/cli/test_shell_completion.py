@@ -16,7 +16,7 @@ from smolvideo.conversation.turns import Settings, Turn
 
 FREE = {
     "question", "revision", "start", "end", "stop", "max_filesize", "newer_than", "prompt",
-    "window", "values",
+    "window", "values", "choices", "rate",
 }  # fmt: skip
 """Options with free text or numbers, which have no completion."""
 

@@ -22,6 +22,7 @@ from smolvideo.answer_schema import SchemaArgument
 from smolvideo.bench.frame_report import FileResult, MethodResult
 from smolvideo.bench.measure import Measurement
 from smolvideo.bench.report import BenchOptions
+from smolvideo.calibration import Calibration, ReliabilityBin
 from smolvideo.conversation.event_log import SavedAttachment
 from smolvideo.conversation.turns import Turn
 from smolvideo.doctor import Finding
@@ -63,6 +64,8 @@ DEFINITIONS: dict[str, type] = {
     "prompt_options": PromptOptions,
     "generation": GenerationOptions,
     "choices": ChoiceProbabilities,
+    "calibration": Calibration,
+    "bin": ReliabilityBin,
     "eval_settings": EvalSettings,
     "bounds": Bounds,
     "pair": PairedComparison,
@@ -330,7 +333,7 @@ def _one_type(kind: str, schema: Mapping[str, Any]) -> str:
 
 
 ORDER = [
-    "answer", "summary",
+    "answer", "calibration", "summary",
     "eval-run", "eval-item", "eval-answer", "eval-video", "eval-report", "eval-comparison",
     "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames", "training",
     "training-curve", "conversation-log", "conversation", "frames", "models", "model", "cache",
