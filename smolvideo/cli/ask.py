@@ -39,6 +39,7 @@ from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.options import (
     DownloadFlags,
+    RemoteFlags,
     SchemaFlags,
     ScreenFlags,
     allows_outside,
@@ -85,6 +86,7 @@ class AskFlags(
     DryRunFlags,
     ContinueFlags,
     KeepFlags,
+    RemoteFlags,
     ConversationFlags,
     SchemaFlags,
     ChoiceFlags,
@@ -208,6 +210,8 @@ def _read_request(given: AskFlags) -> _Request:
     ):
         if given.dry_run and value:
             raise UsageError(f"`{name}` is for answers, and with `--dry-run` there is none")
+    if given.dry_run and given.server is not None:
+        raise UsageError("`--dry-run` is about this machine, and `--server` is another")
     # Output files and combinations of options.
     if given.output is not None and given.save is not None:
         check_different_files(given.output, given.save)

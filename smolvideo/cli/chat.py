@@ -21,7 +21,7 @@ from smolvideo.cli.conversations import (
 )
 from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.options import DownloadFlags, read_download
+from smolvideo.cli.options import DownloadFlags, RemoteFlags, read_download
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resume import Startup, resume
@@ -99,7 +99,13 @@ class ChatScreenFlags(Flags, section="Terminal"):
 
 
 class ChatFlags(
-    SourceFlags, SessionFlags, KeepFlags, ConversationFlags, DownloadFlags, ChatScreenFlags
+    SourceFlags,
+    SessionFlags,
+    KeepFlags,
+    RemoteFlags,
+    ConversationFlags,
+    DownloadFlags,
+    ChatScreenFlags,
 ):
     """All options of the command."""
 

@@ -69,7 +69,8 @@ def read_settings(given: ConversationFlags) -> Settings:
     return Settings(
         model=spec.model,
         revision=spec.revision,
-        engine=given.engine,
+        engine=spec.engine,
+        base_url=spec.base_url,
         device=given.device,
         dtype=given.dtype,
         quantize=given.quantize,

@@ -44,6 +44,8 @@ def choose_engine(
     downloaded.
     """
     spec = read_engine_spec(given)
+    if spec.base_url is not None:
+        return replace(spec, model=spec.checkpoint().name)
     if spec.model != AUTO:
         return spec
     is_drawn = drawn()

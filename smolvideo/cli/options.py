@@ -14,7 +14,15 @@ import click
 from smolvideo.answer_schema import MAX_ITEMS, MAX_STRING_LENGTH, read_schema
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SizeType, TimeType, flag
 from smolvideo.cli.shell_completion import complete_models
-from smolvideo.engines import ARITHMETICS, ENGINES, QUANTIZATIONS, EngineSpec, GenerationOptions
+from smolvideo.engines import (
+    ARITHMETICS,
+    ENGINES,
+    QUANTIZATIONS,
+    REMOTE_ENGINE,
+    EngineSpec,
+    GenerationOptions,
+)
+from smolvideo.engines.openai_client import check_base_url, is_loopback
 from smolvideo.errors import UsageError
 from smolvideo.models.adapter import base_of_adapter
 from smolvideo.models.registry import AUTO, PromptFormat, is_auto
@@ -52,9 +60,9 @@ class EngineFlags(ModelFlags, section="Model"):
     """Options of engine, device, dtype and quantization, after those of the checkpoint."""
 
     engine: str = flag(
-        type=click.Choice(["auto", *ENGINES]),
+        type=click.Choice(["auto", *ENGINES, REMOTE_ENGINE]),
         default="auto",
-        help="Implementation that runs the model.",
+        help="Implementation that runs the model; openai is a server, see --server.",
     )
     device: str = flag(
         default="auto",
@@ -88,6 +96,21 @@ class EngineFlags(ModelFlags, section="Model"):
         help="int8: frames and prompts are multiplied in int8, faster on CPUs without bfloat16; "
         "float: they are not; auto: int8 where --dtype is auto and the model loses little, which "
         "its first frames show.",
+    )
+
+
+class RemoteFlags(Flags, section="Model"):
+    """The server that answers in place of an engine."""
+
+    server: str | None = flag(
+        "--server",
+        "--base-url",
+        envvar="SMOLVIDEO_SERVER",
+        show_envvar=True,
+        metavar="URL",
+        show_default="none",
+        help="Let an OpenAI-compatible server answer, with --engine openai: frames are chosen here"
+        " and sent there. Its key is in SMOLVIDEO_API_KEY.",
     )
 
 
@@ -351,6 +374,13 @@ def read_engine_spec(given: ModelFlags) -> EngineSpec:
 
     Raises UsageError for a revision of no named model; that of the configuration file is left out.
     """
+    server = given.server if isinstance(given, RemoteFlags) else None
+    if isinstance(given, EngineFlags) and given.engine == REMOTE_ENGINE and server is None:
+        hint = "add `--server URL`" if isinstance(given, RemoteFlags) else "this command has none"
+        raise UsageError("the engine `openai` is a server", hint=hint)
+    if server is not None:
+        assert isinstance(given, EngineFlags)
+        return _remote_spec(given, server)
     adapter = given.adapter if isinstance(given, EngineFlags) else None
     if not is_auto(given.model):
         spec = EngineSpec(given.model, given.revision, given.offline)
@@ -371,6 +401,22 @@ def read_engine_spec(given: ModelFlags) -> EngineSpec:
         arithmetic=given.arithmetic,
         adapter=None if adapter is None else str(adapter.expanduser().absolute()),
     )
+
+
+_LOCAL_OPTIONS = ("revision", "adapter", "device", "dtype", "quantize", "arithmetic")
+
+
+def _remote_spec(given: EngineFlags, server: str) -> EngineSpec:
+    """Return the engine of a server. Raises UsageError for options of engines on this machine."""
+    if given.engine not in ("auto", REMOTE_ENGINE):
+        raise UsageError(f"`--engine {given.engine}` and `--server` contradict each other")
+    if useless := given.first_explicit(*_LOCAL_OPTIONS):
+        raise UsageError(f"`{useless}` is for a model on this machine, and `--server` is another")
+    base_url = check_base_url(server)
+    if given.offline and not is_loopback(base_url):
+        raise UsageError("`--offline` uses no network, and `--server` is one")
+    model = AUTO if is_auto(given.model) else given.model
+    return EngineSpec(model, engine=REMOTE_ENGINE, base_url=base_url)
 
 
 def read_download(

@@ -15,6 +15,7 @@ from smolvideo.cli.options import (
     EngineFlags,
     GenerationFlags,
     GeometryFlags,
+    RemoteFlags,
     SchemaFlags,
     read_download,
     read_engine_spec,
@@ -75,6 +76,7 @@ class SummariseFlags(
     SourceFlags,
     SelectionFlags,
     SummaryFlags,
+    RemoteFlags,
     EngineFlags,
     GeometryFlags,
     GenerationFlags,
@@ -208,6 +210,9 @@ def _check_combinations(given: SummariseFlags) -> None:
     """Raises UsageError for contradictory options."""
     if given.prompt is not None and given.is_explicit("style") and given.style == "bullets":
         raise UsageError("`--prompt` takes the place of `--style bullets`: give one of them")
+    for name, used in (("--dry-run", given.dry_run), ("--ray", given.ray is not None)):
+        if given.server is not None and used:
+            raise UsageError(f"`{name}` is about this machine, and `--server` is another")
     others = {"--dry-run": given.dry_run, "--shuffle": given.shuffle, "--ray": given.ray}
     for name, value in others.items():
         if given.watch and value not in (None, False):

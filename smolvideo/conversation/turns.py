@@ -25,7 +25,7 @@ class Settings:
     """Settings of all questions of a conversation; names as on the command line.
 
     ``model_reason`` is why ``auto`` chose the model; None where it was named. ``adapter`` is the
-    folder of a LoRA adapter.
+    folder of a LoRA adapter, ``base_url`` the server that answers.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Settings:
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     model_reason: str | None = None
     adapter: str | None = None
+    base_url: str | None = None
 
     @property
     def spec(self) -> EngineSpec:

@@ -21,6 +21,7 @@ from smolvideo.engines.devices import QUANTIZATIONS
 from smolvideo.engines.feature_cache import FeatureCache
 from smolvideo.engines.logprobs import LogprobRecorder, TokenLogprob
 from smolvideo.engines.native import NativeEngine, compile_kernels, load_native_engine
+from smolvideo.engines.remote import REMOTE_ENGINE, RemoteEngine, remote_checkpoint
 from smolvideo.engines.session import Session, SessionEngine
 from smolvideo.engines.transformers import TransformersEngine, load_transformers_engine
 from smolvideo.errors import UsageError
@@ -32,6 +33,7 @@ __all__ = [
     "CACHING_ENGINES",
     "ENGINES",
     "QUANTIZATIONS",
+    "REMOTE_ENGINE",
     "Engine",
     "EngineLoader",
     "EngineSpec",
@@ -41,6 +43,7 @@ __all__ = [
     "LogprobRecorder",
     "NativeEngine",
     "OnToken",
+    "RemoteEngine",
     "Session",
     "SessionEngine",
     "StreamingEngine",
@@ -49,6 +52,7 @@ __all__ = [
     "compile_kernels",
     "format_dtype",
     "load_engine",
+    "remote_checkpoint",
     "settled_arithmetic",
 ]
 
@@ -117,7 +121,8 @@ class EngineSpec:
     """A model and how it runs, as given on the command line; nothing is opened yet.
 
     ``model_reason`` is why ``auto`` chose the model; None where it was named. ``adapter`` is the
-    folder of a LoRA adapter, None without one.
+    folder of a LoRA adapter, None without one. ``base_url`` is that of a server that answers, with
+    the engine ``openai``.
     """
 
     model: str
@@ -130,6 +135,7 @@ class EngineSpec:
     arithmetic: str = "auto"
     model_reason: str | None = None
     adapter: str | None = None
+    base_url: str | None = None
 
     def checkpoint(
         self, *, weights: bool = False, on_progress: OnProgress = no_progress
@@ -138,6 +144,8 @@ class EngineSpec:
 
         Weights are downloaded only on request: scanning a source does not need them.
         """
+        if self.base_url is not None:
+            return remote_checkpoint(self.base_url, self.model)
         checkpoint = open_checkpoint(
             self.model,
             revision=self.revision,
@@ -153,6 +161,8 @@ class EngineSpec:
     ) -> Engine:
         """Load the engine, and download weights if need be; raises as ``open_checkpoint`` and
         ``load_engine`` do."""
+        if self.base_url is not None:
+            return RemoteEngine(self.checkpoint(), self.base_url)
         return load_engine(
             self.checkpoint(weights=True, on_progress=on_progress),
             engine=self.engine,

@@ -222,6 +222,14 @@ class PromptPlan:
         ``choose_frame_count``."""
         return choose_frame_count(self, checkpoint, options, generation)
 
+    def transform_of(
+        self, reader: VideoReader, checkpoint: Checkpoint, options: PromptOptions
+    ) -> tuple[str, Callable[[Images], Images]]:
+        """Return the geometry's name and the transform of the frames of one source."""
+        if reader.metadata.kind == "image":
+            return image_transform(checkpoint, options)
+        return frame_transform(checkpoint, options)
+
     def times(self, total: int) -> list[list[float]]:
         """Return the frame times of each source, for ``total`` frames of all together."""
         videos = [reader for reader in self.readers if reader.metadata.kind != "image"]
@@ -372,12 +380,10 @@ def _decoded(
     for reader, chosen in zip(plan.readers, times, strict=True):
         fit: Callable[[Images], Images] | None
         geometry: str | None
-        if reader.metadata.kind != "image":
-            geometry, fit = frame_transform(checkpoint, options)
-        elif split:
+        if reader.metadata.kind == "image" and split:
             geometry, fit = None, None  # tiles are cut from the image at its original size
         else:
-            geometry, fit = image_transform(checkpoint, options)
+            geometry, fit = plan.transform_of(reader, checkpoint, options)
         batches.append(
             sample_frames(
                 reader,

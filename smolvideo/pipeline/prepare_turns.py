@@ -5,7 +5,7 @@ time window, and perhaps the times of its frames. Choosing, counting and decodin
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,7 @@ from typing import Self
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.files import read_unchanged
-from smolvideo.frames import Frame, FrameBatch, FramePlan
+from smolvideo.frames import Frame, FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
 from smolvideo.pipeline.prepare_prompt import (
@@ -202,6 +202,18 @@ class TurnPlan(PromptPlan):
             fixed[place] if place in fixed else self._times_of(reader, shares[place])
             for place, reader in enumerate(self.readers)
         ]
+
+    def transform_of(
+        self, reader: VideoReader, checkpoint: Checkpoint, options: PromptOptions
+    ) -> tuple[str, Callable[[Images], Images]]:
+        """Return the transform of a medium; frames of a list that have the model's size already,
+        as another smolvideo sends them, are taken as they are."""
+        geometry, transform = super().transform_of(reader, checkpoint, options)
+        place = next(at for at, known in enumerate(self.readers) if known is reader)
+        side, metadata = checkpoint.image_size, reader.metadata
+        if self.media[place].source.kind == "frames" and metadata.width == metadata.height == side:
+            return geometry, lambda image: image
+        return geometry, transform
 
     def messages(self, media: Sequence[FrameBatch | FramePlan]) -> tuple[Message, ...]:
         return place_media(self.turns, media)

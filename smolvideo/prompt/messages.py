@@ -1,6 +1,6 @@
 """Data types of prompts: messages, options, and the packed prompt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from smolvideo.errors import UsageError
@@ -70,7 +70,8 @@ class Prompt:
     """A packed prompt, the input of an engine: tokens, and the images of the image tokens in order.
 
     ``images`` uint8 RGB ``[N, S, S, 3]`` with S the checkpoint's image size; N may be 0. ``text``
-    is for display: special tokens by name, the tokens of an image as ``<image ×64>``.
+    is for display: special tokens by name, the tokens of an image as ``<image ×64>``. ``messages``
+    are what was packed, for engines that send it elsewhere; empty for tokens made otherwise.
     """
 
     token_ids: tuple[int, ...]
@@ -79,6 +80,7 @@ class Prompt:
     context_tokens: int
     layout: PromptFormat
     geometry: Geometry
+    messages: tuple[Message, ...] = field(default=(), compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.token_ids)

@@ -191,6 +191,7 @@ def pack_prompt(
         context_tokens=checkpoint.context_tokens,
         layout=options.layout or checkpoint.layout,
         geometry=options.geometry or "official",
+        messages=tuple(messages),
     )
 
 

@@ -58,6 +58,7 @@ class MediaStore:
         self._digests: list[str] = []
         self._notices: list[str] = []
         self._count = {"Video": 0, "Image": 0}
+        self._num_lists = 0
 
     def store(self) -> StoredTurns:
         """Write all media; return the turns of the model. Raises ApiError for the first that
@@ -66,9 +67,7 @@ class MediaStore:
             MediaTurn(message.role, tuple(self._content(message)))
             for message in self._request.messages
         )
-        times = self._request.video.frame_times
-        lists = [one for turn in turns for one in turn.content if _is_frame_list(one)]
-        if times is not None and len(lists) != 1:
+        if self._request.video.frame_times is not None and self._num_lists != 1:
             raise invalid(
                 "`frame_times` are of one list of images in a row", param="video.frame_times"
             )
@@ -130,18 +129,24 @@ class MediaStore:
             self._require_image(content[:_HEAD_BYTES], part.param, place)
             (folder / f"{place:06d}.jpg").write_bytes(content)
             hashed.update(hashlib.sha256(content).digest())
-        video = self._request.video
+        own = parse_video_object(parts[0].options, f"{parts[0].param}.video")
+        video = self._request.video if own == VideoOptions() else own
+        if own == VideoOptions():
+            self._num_lists += 1
         if video.frame_times is not None and len(video.frame_times) != len(frames):
             raise invalid(
                 f"{len(frames)} images have {len(video.frame_times)} times",
                 param="video.frame_times",
             )
-        if video.fps is not None or self._request.sampling.has_window:
+        if (
+            video.fps is not None
+            or video.start_seconds is not None
+            or video.end_seconds is not None
+        ):
             raise invalid("a list of images has no rate and no window", param="video")
-        sampling = self._options.sampling
         medium = Medium(
             VideoSource(name, folder, "frames", name),
-            sampling,
+            self._options.sampling,
             frame_times=video.frame_times,
             duration_seconds=video.duration_seconds,
         )
@@ -159,7 +164,7 @@ class MediaStore:
             return self._request.sampling, ()
         if own.frame_times is not None or own.duration_seconds is not None:
             raise invalid(
-                "the times of frames stand in the request's `video`", param=f"{part.param}.video"
+                "`frame_times` and `duration` are of lists of images", param=f"{part.param}.video"
             )
         return apply_video_options(self._request.sampling, own)
 
@@ -225,10 +230,6 @@ def _runs(parts: Sequence[str | MediaPart]) -> Iterator[str | list[MediaPart]]:
         yield part if isinstance(part, str) else [part]
     if run:
         yield run
-
-
-def _is_frame_list(item: str | Medium) -> bool:
-    return isinstance(item, Medium) and item.source.kind == "frames"
 
 
 def _may_be_image(head: bytes) -> bool:
