@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from smolvideo.bench.input_videos import write_noise_video
 from smolvideo.bench.instruction_sets import cap_environment, check_isa
@@ -26,6 +26,7 @@ from smolvideo.bench.measure import (
     engine_name,
     logprob_error,
 )
+from smolvideo.bench.picture import PictureMeasurement, PictureTask, picture_ratios
 from smolvideo.engines.devices import package_version, processor_name
 from smolvideo.errors import ModelError
 from smolvideo.models.json_files import read_json
@@ -192,6 +193,53 @@ def run_bench(options: BenchOptions, on_progress: OnBenchProgress = lambda _: No
     return BenchReport(options, measured, ratios(measured), machine(options.engines), error, memory)
 
 
+@dataclass(frozen=True)
+class PictureReport:
+    """One picture and a question: medians of a checkpoint and of its peer; ``ratios`` are the
+    checkpoint's advantages (``picture_ratios``)."""
+
+    measured: tuple[PictureMeasurement, ...]
+    ratios: dict[str, float]
+    machine: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Serialize to one line."""
+        content = {
+            "engines": {
+                one.name: asdict(one) | {"first_token": one.first_token} for one in self.measured
+            },
+            "ratios": {name: round(ratio, 3) for name, ratio in self.ratios.items()},
+            "machine": self.machine,
+        }
+        return visible_json(json.dumps(content))
+
+
+def run_picture_bench(
+    options: BenchOptions,
+    peer: PictureTask,
+    on_progress: OnBenchProgress = lambda _: None,
+) -> PictureReport:
+    """Measure the checkpoint of ``options`` and ``peer`` with the picture of ``peer``, in turns.
+
+    Raises ModelError where a measurement fails, with the last line of its output.
+    """
+    with tempfile.TemporaryDirectory(prefix="smolvideo-bench-") as folder:
+        checkpoint = options.model
+        if options.config is not None:
+            checkpoint = str(
+                write_random_weights(options.config, Path(folder) / options.config.name)
+            )
+        ours = replace(peer, model=checkpoint, arithmetic=options.arithmetic, shapes={})
+        runs: dict[str, list[PictureMeasurement]] = {"native": [], peer.model: []}
+        for number in range(options.repeats):
+            for name, task in zip(runs, (ours, peer), strict=True):
+                on_progress(f"measuring {name}, {number + 1} of {options.repeats}")
+                found = _last_json("smolvideo.bench.picture", asdict(task), f"measuring `{name}`")
+                runs[name].append(PictureMeasurement(**found))
+    measured = tuple(medians(of_one) for of_one in runs.values())
+    return PictureReport(measured, picture_ratios(*measured), machine())
+
+
 def _sweep_memory(
     options: BenchOptions, task: BenchTask, on_progress: OnBenchProgress
 ) -> dict[int, int | None] | None:
@@ -234,11 +282,21 @@ def _tasks(
 
 def _in_a_process(task: BenchTask) -> Measurement:
     what = f"measuring `{task.engine}`"
-    environment = cap_environment(task.isa)
-    lines = _run("smolvideo.bench.measure", [json.dumps(asdict(task))], what, environment)
+    found = _last_json("smolvideo.bench.measure", asdict(task), what, cap_environment(task.isa))
+    return Measurement(**found)
+
+
+def _last_json(
+    module: str,
+    task: Mapping[str, Any],
+    what: str,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run ``python -m module`` with ``task``; return its last output line. Raises ModelError."""
+    lines = _run(module, [json.dumps(task)], what, environment)
     if not lines:
         raise ModelError(f"{what} failed: it said nothing")
-    return Measurement(**json.loads(lines[-1]))
+    return dict(json.loads(lines[-1]))
 
 
 def _run(
@@ -262,17 +320,20 @@ def _run(
     return run.stdout.strip().splitlines()
 
 
-def medians(runs: Sequence[Measurement]) -> Measurement:
+_Measured = TypeVar("_Measured", Measurement, PictureMeasurement)
+
+
+def medians(runs: Sequence[_Measured]) -> _Measured:
     """Return the median of each number; strings are the same in all runs."""
     values: dict[str, Any] = {}
-    for field in fields(Measurement):
+    for field in fields(runs[0]):
         found = [getattr(run, field.name) for run in runs]
         numbers = [value for value in found if isinstance(value, int | float)]
         values[field.name] = found[0]
         if len(numbers) == len(found):
             kind = type(found[0])
             values[field.name] = kind(statistics.median(numbers))
-    return Measurement(**values)
+    return type(runs[0])(**values)
 
 
 def ratios(measured: Sequence[Measurement]) -> dict[str, float]:

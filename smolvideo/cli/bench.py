@@ -1,5 +1,6 @@
 """``smolvideo bench``: compare engines by time per stage and memory; the group with ``frames``."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import click
 
 from smolvideo.bench import BASELINES, BenchOptions, BenchReport, run_bench
 from smolvideo.bench.instruction_sets import INSTRUCTION_SETS, check_isa
+from smolvideo.bench.picture import QWEN2_VL, PictureMeasurement, PictureTask
+from smolvideo.bench.report import PictureReport, run_picture_bench
 from smolvideo.cli.bench_frames import bench_frames
 from smolvideo.cli.flags import Flags, SectionCommand, SectionGroup, flag, takes
 from smolvideo.cli.outputs import check_new_file, check_not_a_source
 from smolvideo.cli.shell_completion import BY_METAVAR, complete_models, complete_names
 from smolvideo.engines import ARITHMETICS, QUANTIZATIONS
+from smolvideo.engines.base import format_dtype
 from smolvideo.errors import UsageError
 from smolvideo.formatting import format_bytes
 from smolvideo.models.adapter import base_of_adapter
@@ -53,13 +57,13 @@ class BenchModelFlags(Flags, section="Model"):
         help="Engines, comma-separated; the first is compared with the second.",
     )
     against: tuple[str, ...] = flag(
-        type=click.Choice(list(BASELINES)),
+        type=click.Choice([*BASELINES, QWEN2_VL]),
         multiple=True,
         default=(),
         show_default="none",
         help="Another program to compare `native` with, if it is installed: pip install "
-        "'smolvideo[openvino]', or 'smolvideo[llama-cpp]', which is compiled. "
-        "Repeatable.",
+        "'smolvideo[openvino]', or 'smolvideo[llama-cpp]', which is compiled. Repeatable. "
+        "qwen2-vl: another model, Qwen2-VL 2B with random weights, about one picture.",
     )
     device: str = flag(
         default_from=BenchOptions, shell_complete=BY_METAVAR["DEVICE"], help="As for `ask`."
@@ -147,6 +151,7 @@ def bench_engines(given: BenchFlags) -> None:
     """
     options = _read_options(given)
     screen = open_screen(quiet=given.quiet)
+    report: BenchReport | PictureReport
 
     def tell(doing: str) -> None:
         if not given.quiet:
@@ -154,10 +159,16 @@ def bench_engines(given: BenchFlags) -> None:
 
     if given.config is None:
         options = replace(options, model=_chosen_model(options, screen))
-    report = run_bench(options, tell)
     # Table to stderr, JSON to stdout.
-    if not given.quiet:
-        _show(screen, report)
+    if QWEN2_VL in given.against:
+        peer = PictureTask(QWEN2_VL, options.new_tokens, options.device, options.dtype)
+        report = run_picture_bench(options, peer, tell)
+        if not given.quiet:
+            _show_picture(screen, report)
+    else:
+        report = run_bench(options, tell)
+        if not given.quiet:
+            _show(screen, report)
     if given.output is not None:
         write_text_atomic(given.output, report.to_json() + "\n", overwrite=given.overwrite)
     click.echo(report.to_json())
@@ -181,6 +192,8 @@ def _read_options(given: BenchFlags) -> BenchOptions:
     if given.adapter is not None and (given.random_weights or given.against):
         other = "--random-weights" if given.random_weights else "--against"
         raise UsageError(f"`--adapter` and `{other}` cannot go together")
+    if QWEN2_VL in given.against:
+        _check_picture_options(given)
     if given.isa is not None:
         check_isa(given.isa)
     if given.output is not None:
@@ -207,6 +220,19 @@ def _read_options(given: BenchFlags) -> BenchOptions:
         memory_sweep=SWEPT_FRAMES if given.memory_sweep else (),
         adapter=given.adapter,
     )
+
+
+def _check_picture_options(given: BenchFlags) -> None:
+    """Raise UsageError for options of a video, which one picture has no use for."""
+    if len(given.against) > 1:
+        raise UsageError(f"`--against {QWEN2_VL}` is a comparison of its own")
+    for name in ("engines", "video", "frames", "memory_sweep", "isa", "adapter"):
+        if given.is_explicit(name):
+            option = {"engines": "--engine"}.get(name, "--" + name.replace("_", "-"))
+            raise UsageError(
+                f"`{option}` has no effect with `--against {QWEN2_VL}`",
+                hint=f"leave `{option}` out",
+            )
 
 
 def _chosen_model(options: BenchOptions, screen: Output) -> str:
@@ -298,6 +324,33 @@ def _show(screen: Output, report: BenchReport) -> None:
             f"{error['mean']:.3g} on average; KL divergence {error['kl_divergence']:.3g} nats",
             highlight=False,
         )
+
+
+def _show_picture(screen: Output, report: PictureReport) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for one in report.measured:
+        table.add_column(escape_controls(one.name), justify="right")
+    rows: dict[str, Callable[[PictureMeasurement], str]] = {
+        "parameters": lambda one: f"{one.parameters / 1e9:.2f}e9",
+        "tokens of the picture": lambda one: f"{one.picture_tokens:,}",
+        "tokens of the prompt": lambda one: f"{one.prompt_tokens:,}",
+        "encode, s": lambda one: f"{one.encode:.2f}",
+        "prefill, s": lambda one: f"{one.prefill:.2f}",
+        "first token, s": lambda one: f"{one.first_token:.2f}",
+        "tokens per second": lambda one: f"{one.generation:.2f}",
+        "dtype": lambda one: format_dtype(one.dtype, arithmetic=one.arithmetic),
+        "peak memory": lambda one: (
+            "-" if one.peak_memory_bytes is None else format_bytes(one.peak_memory_bytes)
+        ),
+    }
+    for label, text in rows.items():
+        table.add_row(label, *(text(one) for one in report.measured))
+    screen.err.print(table)
+    ratios = (f"{name.replace('_', ' ')} {ratio:.2f}" for name, ratio in report.ratios.items())
+    screen.err.print("ratios: " + " · ".join(ratios), highlight=False)
 
 
 @click.pass_context

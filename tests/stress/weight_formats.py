@@ -34,6 +34,7 @@ FORMATS: dict[str, dict[str, str]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "int8": {"dtype": "bfloat16", "quantize": "int8"},
     "int4": {"dtype": "bfloat16", "quantize": "int4"},
+    "int8 arithmetic": {"dtype": "float32", "arithmetic": "int8"},
 }
 """Format → how the engine is loaded."""
 
