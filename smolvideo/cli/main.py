@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("smolvideo.cli.doctor:doctor", "Check what works on this machine."),
     "config": ("smolvideo.cli.config:config", "Show or change the defaults of options."),
     "train": ("smolvideo.cli.train:train", "Train the bundled model, or render the sample videos."),
+    "tune": ("smolvideo.cli.tune:tune", "Fine-tune a model on your own clips."),
     "completion": (
         "smolvideo.cli.main:completion",
         "Print a shell's completion script.",

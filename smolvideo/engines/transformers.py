@@ -52,8 +52,16 @@ if TYPE_CHECKING:
     from smolvideo.frames import Images
 
 
-def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.dtype") -> Any:
+def load_network(
+    checkpoint: Checkpoint,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    *,
+    quantization_config: Any = None,
+) -> Any:
     """Load the network of ``checkpoint`` on ``device``, in inference mode.
+
+    ``quantization_config`` is transformers' own, of another library.
 
     Raises ModelError where weights are missing, left over, of another shape or unreadable, and
     where memory does not suffice.
@@ -71,6 +79,7 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
                 local_files_only=True,
                 use_safetensors=True,
                 attn_implementation="sdpa",
+                quantization_config=quantization_config,
                 ignore_mismatched_sizes=True,  # reported with the other faults
                 output_loading_info=True,
             )
@@ -82,7 +91,10 @@ def load_network(checkpoint: Checkpoint, device: "torch.device", dtype: "torch.d
                 f"broken checkpoint: cannot load `{checkpoint.folder}`: {first_line(error)}"
             ) from error
         _check_complete(checkpoint, report)
-        _merge_adapter(checkpoint, network)
+        if checkpoint.adapter is not None:
+            from smolvideo.network.adapter_weights import merge_into
+
+            merge_into(network, checkpoint.weights, checkpoint.adapter)
         return network.eval().requires_grad_(False).to(device)
 
 
@@ -165,21 +177,6 @@ def _check_complete(checkpoint: Checkpoint, report: Mapping[str, Any]) -> None:
     if reasons or report.get("error_msgs"):
         reasons = reasons or str(report["error_msgs"][0]).split("\n")[0]
         raise ModelError(f"broken checkpoint `{checkpoint.folder}`: {reasons}")
-
-
-def _merge_adapter(checkpoint: Checkpoint, network: Any) -> None:
-    """Put the weights that the adapter changes in place, merged as in the engine ``native``."""
-    if checkpoint.adapter is None:
-        return
-    import torch
-
-    from smolvideo.network.adapter_weights import check_base, read_merged
-
-    assert checkpoint.weights is not None
-    check_base(checkpoint.weights, checkpoint.adapter)
-    with torch.no_grad():
-        for name, weight in read_merged(checkpoint.weights, checkpoint.adapter).items():
-            network.get_parameter(name).copy_(weight)
 
 
 _FRAMES_PER_CHUNK = {"cpu": 4, "mps": 4, "cuda": 16}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from smolvideo.errors import ModelError
+from smolvideo.json_types import parse_strict_json
 from smolvideo.models.json_files import Json, read_json, shown
 from smolvideo.models.network_config import NetworkConfig
 from smolvideo.models.registry import lookup_model
@@ -30,6 +31,10 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 RUN_CHOICES = ("best", "last")
 """Folders of a tuning run that hold an adapter, in the order in which they are looked for."""
+
+METADATA_KEY = "smolvideo"
+"""Metadata of the weights, one JSON object: ``base_norms``, the fingerprint of the base, and
+``words``, those of the data. One key, because safetensors writes several in random order."""
 
 DECODER_PREFIXES = ("model.text_model.", "lm_head.")
 """Weights that frames never meet: an adapter of these alone shares frame features with its base."""
@@ -94,6 +99,8 @@ class Adapter:
     updates: Mapping[str, LowRankUpdate] = field(repr=False)
     rows: Mapping[str, RowUpdate] = field(repr=False)
     base: str | None = None
+    words: frozenset[str] = field(default=frozenset(), repr=False)
+    """Words of the training data, in lower case: what nano knows since."""
     norms_sha256: str | None = field(default=None, repr=False)
     """Fingerprint of the base checkpoint, from the metadata of the weights: see
     ``network.adapter_weights.norms_fingerprint``. None in adapters of other programs."""
@@ -174,6 +181,7 @@ def read_adapter(path: Path, config: NetworkConfig, *, checkpoint_name: str) -> 
     base = base if isinstance(base, str) else None
     _check_base(base, checkpoint_name, folder)
     header = read_header(file)
+    about = _metadata(header.metadata.get(METADATA_KEY), folder)
     count_parameters(file)  # for its checks
     shapes = expected_shapes(config)
     updates = _low_rank_updates(header.tensors, settings, shapes, folder)
@@ -186,8 +194,21 @@ def read_adapter(path: Path, config: NetworkConfig, *, checkpoint_name: str) -> 
         updates=updates,
         rows=rows,
         base=base,
-        norms_sha256=header.metadata.get("smolvideo_base_norms"),
+        words=frozenset(str(about.get("words", "")).split()),
+        norms_sha256=about.get("base_norms"),
     )
+
+
+def _metadata(text: str | None, folder: Path) -> Json:
+    if text is None:
+        return {}
+    try:
+        about = parse_strict_json(text)
+    except ValueError as error:
+        raise _broken(folder, f"its metadata is not valid JSON: {error}") from error
+    if not isinstance(about, dict) or not all(isinstance(one, str) for one in about.values()):
+        raise _broken(folder, "its metadata holds more than texts")
+    return about
 
 
 def _broken(folder: Path, what: str) -> ModelError:

@@ -116,11 +116,14 @@ class Checkpoint:
 
     @cached_property
     def training_vocabulary(self) -> frozenset[str] | None:
-        """All words of the model's training questions, in lower case, if training.json lists them;
-        None otherwise."""
+        """All words of the model's training questions, in lower case, if training.json lists them,
+        and those of the adapter's; None otherwise."""
         file = self.folder / "training.json"
         words = read_json(file).get("words") if self.is_nano and file.is_file() else None
-        return frozenset(map(str, words)) if isinstance(words, list) else None
+        if not isinstance(words, list):
+            return None
+        tuned = frozenset() if self.adapter is None else self.adapter.words
+        return frozenset(map(str, words)) | tuned
 
     @property
     def adapter_sha256(self) -> str | None:

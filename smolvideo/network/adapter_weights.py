@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from smolvideo.errors import ModelError
 from smolvideo.models.adapter import Adapter
@@ -54,6 +54,14 @@ def read_merged(weights: WeightFiles, adapter: Adapter) -> dict[str, Tensor]:
             for name in changed & set(file.keys()):
                 merged[name] = merge_update(name, file.get_tensor(name), adapter)
     return merged
+
+
+@torch.no_grad()
+def merge_into(network: nn.Module, weights: WeightFiles, adapter: Adapter) -> None:
+    """Put the weights that ``adapter`` changes into a loaded ``network``, from those as stored."""
+    check_base(weights, adapter)
+    for name, weight in read_merged(weights, adapter).items():
+        network.get_parameter(name).copy_(weight)
 
 
 def check_base(weights: WeightFiles, adapter: Adapter) -> None:

@@ -99,9 +99,10 @@ _STYLE = """
 """
 
 
-def curves_svg(curve: Sequence[dict[str, Any]], title: str) -> str:
+def curves_svg(curve: Sequence[dict[str, Any]], title: str, *, unit: str = "minutes") -> str:
     """Return an SVG of the points of ``curve.jsonl``: ``seconds``, ``stage``, ``loss`` and, after
-    an evaluation, ``scores`` by type as shares."""
+    an evaluation, ``scores`` by type as shares. With another ``unit`` than minutes, ``seconds`` are
+    counts of it."""
     end = max((point["seconds"] for point in curve), default=1.0)
 
     def x(seconds: float) -> float:
@@ -109,7 +110,7 @@ def curves_svg(curve: Sequence[dict[str, Any]], title: str) -> str:
 
     parts = [
         f'<text class="title" x="{_LEFT}" y="18">{escape(title)}</text>',
-        *_grid(end, x),
+        *_grid(end, x, unit),
         *_stages(curve, x),
         *_accuracies(curve, x),
         *_losses(curve, x),
@@ -125,17 +126,19 @@ def _height(share: float) -> float:
     return round(_SHARES_BOTTOM - (_SHARES_BOTTOM - _TOP) * share, 1)
 
 
-def _grid(end: float, x: Any) -> Iterator[str]:
+def _grid(end: float, x: Any, unit: str) -> Iterator[str]:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = _height(share)
         yield f'<line class="grid" x1="{_LEFT}" y1="{y}" x2="{_RIGHT}" y2="{y}"/>'
         yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>'
-    minutes = end / 60
-    step = next((s for s in (0.5, 1, 2, 5, 10, 20, 60) if minutes / s <= 10), 240)
-    for number in range(int(minutes / step) + 1):
-        at, words = x(number * step * 60), f"{number * step:g}"
+    per_unit = 60 if unit == "minutes" else 1
+    length = end / per_unit
+    steps = (0.5, 1, 2, 5, 10, 20, 60, 100, 200, 500, 1000, 2000, 5000)
+    step = next((s for s in steps if length / s <= 10), length / 10)
+    for number in range(int(length / step) + 1):
+        at, words = x(number * step * per_unit), f"{number * step:g}"
         yield f'<text x="{at}" y="{_LOSS_BOTTOM + 16}" text-anchor="middle">{words}</text>'
-    yield f'<text x="{_RIGHT}" y="{_LOSS_BOTTOM + 30}" text-anchor="end">minutes</text>'
+    yield f'<text x="{_RIGHT}" y="{_LOSS_BOTTOM + 30}" text-anchor="end">{unit}</text>'
     yield f'<text x="{_LEFT}" y="{_LOSS_TOP - 6}">loss (logarithmic)</text>'
 
 

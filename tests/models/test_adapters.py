@@ -190,11 +190,11 @@ def test_broken_files_are_refused(nano: Checkpoint, tmp_path: Path) -> None:
 
 def test_adapter_of_other_weights_is_refused(nano: Checkpoint, tmp_path: Path) -> None:
     assert nano.weights is not None
-    right = {"smolvideo_base_norms": norms_fingerprint(nano.weights.files)}
+    right = {"smolvideo": json.dumps({"base_norms": norms_fingerprint(nano.weights.files)})}
     folder = write_adapter(tmp_path / "right", nano, metadata=right)
     assert read_merged(nano.weights, nano.with_adapter(folder).adapter)  # type: ignore[arg-type]
     load_engine("nano", adapter=folder).close()
-    wrong = write_adapter(tmp_path / "wrong", nano, metadata={"smolvideo_base_norms": "00"})
+    wrong = write_adapter(tmp_path / "wrong", nano, metadata={"smolvideo": '{"base_norms": "00"}'})
     for engine in ("native", "transformers"):
         with pytest.raises(ModelError, match="trained on another checkpoint"):
             load_engine("nano", adapter=wrong, engine=engine)
@@ -244,3 +244,10 @@ def test_adapter_is_for_checkpoints_in_folders_too(
     assert checkpoint.with_adapter(adapter).adapter_sha256
     described = json.loads((adapter / "adapter_config.json").read_text())
     assert described["base_model_name_or_path"] == "nano"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"words": 3}'])
+def test_broken_metadata_is_refused(text: str, nano: Checkpoint, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "adapter", nano, metadata={"smolvideo": text})
+    with pytest.raises(ModelError, match="its metadata"):
+        nano.with_adapter(folder)

@@ -1,0 +1,206 @@
+"""``smolvideo tune clips``: fine-tune on questions and answers about clips."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from smolvideo.cli.cache import open_feature_cache
+from smolvideo.cli.flags import SectionCommand, takes
+from smolvideo.cli.model_choice import choose_engine
+from smolvideo.cli.outputs import wrap_write_errors
+from smolvideo.cli.tune_options import TuneFlags, read_options, read_tune_spec
+from smolvideo.cost.choose import all_drawn
+from smolvideo.engines import EngineSpec
+from smolvideo.engines.devices import set_num_threads
+from smolvideo.models import Checkpoint, lookup_model
+from smolvideo.records import json_line, write_text_atomic
+from smolvideo.show.console import Output, open_screen
+from smolvideo.show.progress_bar import StageProgress
+from smolvideo.show.training import curves_svg
+from smolvideo.show.tuning import TuningProgress, show_plan, show_result
+from smolvideo.tune.options import TuneOptions
+
+
+@click.command(cls=SectionCommand)
+@takes(TuneFlags)
+def clips(given: TuneFlags) -> int | None:
+    """Fine-tune on questions and answers about clips.
+
+    DATA has one JSON object per line: `video` (with `start` and `end` in seconds) or `image`,
+    `question`, `answer`; or `messages`, as TRL's; or it is VQAv2's question file. The result is
+    DIR/best, an adapter for `--adapter DIR`, with curves and a model card in DIR. The same command
+    goes on with a run that was stopped.
+    """
+    options = read_options(given)
+    screen = open_screen(quiet=given.quiet)
+    set_num_threads()  # before torch is imported
+    from smolvideo.tune.items import read_items
+
+    items = read_items(given.data, media=given.media, allow_outside=given.allow_outside)
+    with StageProgress(screen) as stages:
+        spec = choose_engine(
+            given,
+            screen,
+            drawn=lambda: all_drawn([one.source for i in items.items for one in i.media][:50]),
+            frames=options.max_frames,
+            stages=stages,
+        )
+        spec = read_tune_spec(given, spec)
+    if given.dry_run:
+        _plan(given, spec, options, screen)
+        return None
+    with StageProgress(screen) as stages:
+        _check_memory(spec, options)
+        checkpoint = spec.checkpoint(weights=True, on_progress=stages.on_progress)
+    with wrap_write_errors(given.out):
+        _tune(_Run(given, spec, options, checkpoint, screen))
+    return None
+
+
+@dataclass(frozen=True)
+class _Run:
+    given: TuneFlags
+    spec: EngineSpec
+    options: TuneOptions
+    checkpoint: Checkpoint
+    screen: Output
+
+
+def _tune(run: _Run) -> None:
+    from smolvideo.tune.card import losses, model_card, score_rows
+    from smolvideo.tune.exam import check_exam, sit_exam
+    from smolvideo.tune.items import read_items
+    from smolvideo.tune.rehearsal import open_rehearsal
+    from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
+
+    given, screen, checkpoint = run.given, run.screen, run.checkpoint
+    noted: list[str] = []
+
+    def note(sentence: str) -> None:
+        noted.append(sentence)
+        screen.notice(sentence)
+
+    machine = Machine(
+        given.device,
+        given.dtype,
+        given.arithmetic,
+        open_feature_cache("native", on_note=note),
+    )
+    rehearsal = open_rehearsal(
+        _rehearse(given, checkpoint, note),
+        checkpoint,
+        media=given.media,
+        allow_outside=given.allow_outside,
+    )
+    items = read_items(given.data, media=given.media, allow_outside=given.allow_outside)
+    if given.skip_faulty:
+        for fault in items.faults:
+            note(f"left out: {fault}")
+    request = TuneRequest(
+        items,
+        checkpoint,
+        run.options,
+        given.out,
+        rehearsal=rehearsal,
+        machine=machine,
+        skip_faulty=given.skip_faulty,
+    )
+    before = after = None
+    if given.exam is not None:
+        check_exam(given.exam, checkpoint)
+    with StageProgress(screen) as stages:
+        if given.exam is not None:
+            before = sit_exam(
+                given.exam,
+                checkpoint,
+                given.out / "exam" / "before",
+                machine,
+                on_progress=stages.on_progress,
+            )
+        with TuningProgress(screen) as progress:
+            result = tune(
+                request, on_progress=stages.on_progress, on_step=progress.show, on_note=note
+            )
+    if given.exam is not None:
+        tuned = _tuned_checkpoint(run, given.out / "best")
+        after = sit_exam(given.exam, tuned, given.out / "exam" / "after", machine)
+    exam = (before, after) if before is not None and after is not None else None
+    # Everything that is about the run, then its data for programs.
+    write_text_atomic(given.out / "README.md", model_card(result, exam, noted), overwrite=True)
+    write_text_atomic(given.out / "curves.svg", _curves(given.out, checkpoint), overwrite=True)
+    facts = {**result_facts(result), "exam": exam, "notices": noted}
+    del facts["lines"]
+    write_text_atomic(given.out / "result.json", json_line(facts) + "\n", overwrite=True)
+    show_result(screen, result, score_rows(result), exam)
+    if losses(result) is None:
+        screen.notice("no clip was held out: nothing says whether the run learned or memorised")
+    paths = [given.out / "best"]
+    if given.merge and run.options.method != "full":
+        paths.append(merge(request))
+    if given.as_json:
+        screen.write(json_line(facts) + "\n")
+    else:
+        screen.write_paths(paths)
+
+
+def _rehearse(given: TuneFlags, checkpoint: Checkpoint, note: Callable[[str], None]) -> str:
+    if given.rehearse != "auto":
+        return given.rehearse
+    if checkpoint.is_nano:
+        return "world"
+    note(
+        "nothing is rehearsed, and other abilities may be forgotten: `--rehearse self` mixes in "
+        "answers of the model itself, `--exam FILE` shows what was lost"
+    )
+    return "none"
+
+
+def _tuned_checkpoint(run: _Run, best: Path) -> Checkpoint:
+    from smolvideo.models import read_checkpoint
+
+    if run.options.method == "full":
+        return read_checkpoint(best, name=run.checkpoint.name)
+    return run.checkpoint.with_adapter(best)
+
+
+def _curves(out: Path, checkpoint: Checkpoint) -> str:
+    """Draw loss and exact match over the steps."""
+    points = []
+    for line in (out / "curve.jsonl").read_text("utf-8").splitlines():
+        point = json.loads(line)
+        shares = {
+            role: kinds["all"]["exact"]
+            for role, kinds in point.get("scores", {}).items()
+            if "all" in kinds
+        }
+        if "loss" in point:
+            points.append(
+                {"seconds": point["step"], "stage": "", "loss": point["loss"], "scores": shares}
+            )
+    return curves_svg(points, f"{checkpoint.name}: exact answers over the steps", unit="steps")
+
+
+def _plan(given: TuneFlags, spec: EngineSpec, options: TuneOptions, screen: Output) -> None:
+    from dataclasses import asdict
+
+    from smolvideo.tune.plan import plan_run
+
+    plan = plan_run(spec, options, given.data)
+    if given.as_json:
+        facts = {**asdict(plan), "peak_bytes": plan.peak_bytes, "fits": plan.fits}
+        screen.write(json_line(facts) + "\n")
+    else:
+        show_plan(screen, plan)
+    plan.check()
+
+
+def _check_memory(spec: EngineSpec, options: TuneOptions) -> None:
+    """Refuse a run that cannot fit before anything is downloaded."""
+    from smolvideo.tune.plan import plan_run
+
+    if lookup_model(spec.model) is None or spec.model == "nano":
+        return
+    plan_run(spec, options, None).check()

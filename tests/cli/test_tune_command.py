@@ -1,0 +1,99 @@
+"""``smolvideo tune`` as a command, on nano and three clips."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.newwords import write_clips
+
+from smolvideo.cli.main import cli
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, [*map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"), clips=3, questions=2, size=48)
+
+
+SHORT = ("--steps", "1", "--batch-size", "2", "--rank", "2", "--max-frames", "2")
+
+
+def test_clips_are_tuned_and_asked_about_with_the_adapter(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    command = ("tune", data, "--model", "nano", "--rehearse", "none", "--out", out, *SHORT)
+    done = run(*command, "--held-out", "0.3", "--merge", "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["samples"] == {
+        "train": 4,
+        "held_out": 2,
+        "rehearse": 0,
+        "rehearse_held_out": 0,
+    }
+    card = (out / "README.md").read_text("utf-8")
+    assert "| held-out videos of the data |" in card
+    assert result["data"] in card
+    assert (out / "curves.svg").read_text("utf-8").startswith("<svg")
+    clip = next(data.parent.glob("*.mp4"))
+    asked = run("ask", "--adapter", out, clip, "What is it?", "--json", "--no-keep")
+    assert asked.exit_code == 0, asked.output
+    record = json.loads(asked.stdout)
+    assert len(record["adapter"]) == 64
+    assert record["model"] == "nano"
+    merged = run("ask", "--model", out / "merged", clip, "What is it?", "--json", "--no-keep")
+    assert json.loads(merged.stdout)["text"] == record["text"]
+    again = run(*command, "--held-out", "0.2")
+    assert again.exit_code == 2
+    assert "another run (held_out 0.3, now 0.2)" in again.stderr
+
+
+def test_dry_run_predicts_and_refuses_before_any_download(data: Path) -> None:
+    planned = run("tune", data, "--model", "smolvlm2-256m", "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+    plan = json.loads(planned.stdout)
+    assert plan["fits"]
+    assert plan["peak_bytes"] >= sum(plan["memory"].values())
+    refused = run("tune", data, "--model", "smolvlm2-2.2b", "--method", "full")
+    if refused.exit_code == 0:  # pragma: no cover -- on a machine of 40 GB it would begin
+        return
+    assert refused.exit_code == 4
+    assert "`full` of `smolvlm2-2.2b` needs 3" in refused.stderr
+    assert "--method lora" in refused.stderr
+
+
+def test_faulty_lines_are_named(data: Path, tmp_path: Path) -> None:
+    file = data.parent / "faulty.jsonl"
+    file.write_text(data.read_text() + '{"video": "none.mp4", "question": "?", "answer": "x"}\n')
+    refused = run(
+        *("tune", file, "--model", "nano", "--rehearse", "none", "--out", tmp_path / "x", *SHORT)
+    )
+    assert refused.exit_code == 5
+    assert "1 line of 7" in refused.stderr
+    assert "line 7: no such file" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "full", "--rank", "4"), "`--rank` is LoRA's"),
+        (("--steps", "3", "--epochs", "2"), "`--steps` and `--epochs`"),
+        (("--train", "eyes"), "unknown part `eyes`"),
+        (("--rehearse", "none", "--base-weight", "2"), "`--base-weight` has no effect"),
+    ],
+)
+def test_contradictory_options_are_refused(
+    words: tuple[str, ...], message: str, data: Path
+) -> None:
+    refused = run("tune", data, "--model", "nano", *words)
+    assert refused.exit_code == 2
+    assert message in refused.stderr
+
+
+def test_adapter_and_model_must_belong_together(tmp_path: Path) -> None:
+    missing = run("ask", "--adapter", tmp_path, "samples/circle_right.mp4", "What moves?")
+    assert missing.exit_code == 4
+    assert "it holds no adapter" in missing.stderr
