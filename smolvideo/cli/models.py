@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.models_list import (
@@ -105,7 +106,8 @@ def show_info(name: str, revision: str | None, offline: bool, as_json: bool) -> 
             weights=False,
             on_progress=stages.on_progress,
         )
-    facts = _facts(_with_local_weights(checkpoint, name, revision))
+    local = _with_local_weights(checkpoint, name, revision)
+    facts = _facts(local) | {"arithmetic": _arithmetic(local)}
     if as_json:
         screen.write(json_line(facts) + "\n")
         return
@@ -364,6 +366,15 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "tokens_per_frame": tokens_per_frame(checkpoint),
         "most_frames": most_frames(checkpoint),
     }
+
+
+def _arithmetic(checkpoint: Checkpoint) -> str | None:
+    """Describe what `--arithmetic auto` takes on this CPU; None without weights."""
+    from smolvideo.engines.arithmetic import describe_arithmetic
+
+    if checkpoint.weights is None:
+        return None
+    return describe_arithmetic(checkpoint, open_feature_cache("native"))
 
 
 def _in_words(key: str, value: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from smolvideo.engines.devices import TINY_PARAMETERS, cpu_features
+from smolvideo.engines.devices import TINY_PARAMETERS, choose_dtype, cpu_features
 from smolvideo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from smolvideo.engines.base import Engine
     from smolvideo.engines.feature_cache import FeatureCache
     from smolvideo.frames import Images
+    from smolvideo.models import Checkpoint
     from smolvideo.network import SmolVLM
 
 ARITHMETICS = ("auto", "float", "int8")
@@ -185,6 +186,31 @@ class ArithmeticCheck:
         if self._cache is not None and len(content) <= _RECORD_BYTES:
             self._cache.write(self._key, memoryview(content.ljust(_RECORD_BYTES)))
         return verdict
+
+
+def describe_arithmetic(checkpoint: "Checkpoint", cache: "FeatureCache | None") -> str:
+    """Describe the arithmetic that ``auto`` takes for ``checkpoint`` on this CPU: by the verdict in
+    ``cache``, or that its first frames will decide. The weights must be on this machine."""
+    import torch
+
+    from smolvideo.engines.feature_keys import code_digest, weight_files_stat
+
+    assert checkpoint.weights is not None
+    device, parameters = torch.device("cpu"), checkpoint.weights.parameters
+    chosen = choose_arithmetic(
+        "auto",
+        device=device,
+        dtype=choose_dtype(device, parameters, "auto"),
+        is_auto_dtype=True,
+        parameters=parameters,
+    )
+    if chosen != "auto":
+        return str(ArithmeticVerdict(chosen))
+    state = weight_files_stat(checkpoint.weights, checkpoint.adapter)
+    verdict = ArithmeticCheck(state, code_digest(), cache).stored()
+    if verdict is None:
+        return "not compared yet: the first frames decide between int8 and floating point"
+    return str(verdict)
 
 
 def _verdict_key(state: bytes, code: str) -> bytes:

@@ -95,6 +95,7 @@ def test_info_about_a_folder(tiny: Path) -> None:
     assert facts["folder"] == str(tiny.resolve())
     assert facts["weights_here"] is True
     assert facts["parameters"] > 10_000
+    assert facts["arithmetic"] == "floating-point arithmetic"  # of tiny networks
     assert facts["tokens_per_image"] == tinymodels.TOKENS_PER_IMAGE
     assert facts["context_tokens"] == tinymodels.CONTEXT_TOKENS
     assert facts["most_frames"] * facts["tokens_per_frame"] < tinymodels.CONTEXT_TOKENS
@@ -112,6 +113,7 @@ def test_info_about_missing_weights(tiny: Path, tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     facts = json.loads(run("info", tmp_path, "--json").stdout)
     assert (facts["weights_here"], facts["parameters"]) == (False, None)
+    assert facts["arithmetic"] is None
 
 
 @pytest.mark.parametrize(

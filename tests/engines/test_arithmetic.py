@@ -13,10 +13,12 @@ from smolvideo.engines.arithmetic import (
     block_errors,
     choose_arithmetic,
     compare_arithmetics,
+    describe_arithmetic,
     generated_pictures,
 )
 from smolvideo.engines.native import NativeEngine
 from smolvideo.errors import UsageError
+from smolvideo.models import open_checkpoint
 from smolvideo.models.weights import WeightFiles
 from smolvideo.network import SmolVLM, int8_arithmetic
 from smolvideo.network.int8_arithmetic import RowPasses
@@ -101,6 +103,8 @@ def test_verdict_is_stored_and_loads_the_same_network(
 ) -> None:
     cache = FeatureCache(tmp_path / "features")
     images = tinymodels.random_images(3)
+    checkpoint = open_checkpoint(str(folder))
+    assert describe_arithmetic(checkpoint, cache).startswith("not compared yet")
     first = load_engine(str(folder), cache=cache)
     assert isinstance(first, NativeEngine)
     assert first.arithmetic == "auto"
@@ -108,6 +112,8 @@ def test_verdict_is_stored_and_loads_the_same_network(
     features = first.encode(images)
     assert first.arithmetic == "int8"
     assert "float32 with int8 arithmetic" in repr(first)
+    assert describe_arithmetic(checkpoint, cache).startswith("int8 arithmetic (features differ by ")
+    assert describe_arithmetic(checkpoint, None).startswith("not compared yet")
 
     def fail(*_: object) -> ArithmeticVerdict:
         raise AssertionError("compared again")
