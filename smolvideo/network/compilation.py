@@ -7,12 +7,14 @@ Where there can be no child, or it fails, this process compiles.
 Nothing here imports torch: the child needs no network.
 """
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -232,10 +234,24 @@ def wait_for_kernels(kernels: Iterable[CompiledInBackground[Any]], on_progress: 
 _preparing: WeakSet[threading.Thread] = WeakSet()
 
 
+_EXIT_SECONDS = 3.0
+"""Seconds that interpreter exit waits for kernels that are being loaded or compiled: the end of the
+interpreter in the middle of LLVM aborts the process."""
+
+
 def _wait_for_compilers() -> None:
     """Wait for compilations before a fork: a process forked during one could never compile."""
     for thread in list(_preparing):
         thread.join()
+
+
+def _wait_at_exit() -> None:
+    until = time.monotonic() + _EXIT_SECONDS
+    for thread in list(_preparing):
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+atexit.register(_wait_at_exit)
 
 
 if hasattr(os, "register_at_fork"):

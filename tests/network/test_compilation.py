@@ -104,3 +104,25 @@ def test_compilation_is_reported_until_its_end() -> None:
     reports.clear()
     wait_for_kernels([kernel], report)
     assert not reports
+
+
+def test_interpreter_exit_waits_for_kernels() -> None:
+    """Its end in the middle of LLVM would abort the process."""
+    program = (
+        "import threading\n"
+        "from smolvideo.network.compilation import CompiledInBackground\n"
+        "def make(kept):\n"
+        "    threading.Event().wait(0.3)\n"
+        "    print('made', flush=True)\n"
+        "kernel = CompiledInBackground(make)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
