@@ -1,4 +1,4 @@
-"""``smolvideo tune``: fine-tune a checkpoint on one's own clips.
+"""``smolvideo tune``: fine-tune a checkpoint on one's own clips; ``tune align``: by preferences.
 
 The module of a subcommand is imported lazily, when it runs or prints its help.
 """
@@ -13,6 +13,10 @@ COMMANDS = {
     "clips": (
         "smolvideo.cli.tune_clips:clips",
         "Fine-tune on questions and answers; the word may be left out.",
+    ),
+    "align": (
+        "smolvideo.cli.tune_align:align",
+        "Align by pairs of a better and a worse answer (DPO).",
     ),
 }
 """Name → import path of the command, and its line in the help."""

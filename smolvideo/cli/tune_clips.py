@@ -1,6 +1,5 @@
 """``smolvideo tune clips``: fine-tune on questions and answers about clips."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.outputs import wrap_write_errors
 from smolvideo.cli.tune_options import TuneFlags, read_options, read_tune_spec
+from smolvideo.cli.tune_report import draw_curves
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import EngineSpec
 from smolvideo.engines.devices import set_num_threads
@@ -19,7 +19,6 @@ from smolvideo.models import Checkpoint, lookup_model
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.training import curves_svg
 from smolvideo.show.tuning import TuningProgress, show_plan, show_result
 from smolvideo.tune.options import TuneOptions
 
@@ -130,7 +129,7 @@ def _tune(run: _Run) -> None:
     exam = (before, after) if before is not None and after is not None else None
     # Everything that is about the run, then its data for programs.
     write_text_atomic(given.out / "README.md", model_card(result, exam, noted), overwrite=True)
-    write_text_atomic(given.out / "curves.svg", _curves(given.out, checkpoint), overwrite=True)
+    draw_curves(given.out, checkpoint.name)
     facts = {**result_facts(result), "exam": exam, "notices": noted}
     del facts["lines"]
     write_text_atomic(given.out / "result.json", json_line(facts) + "\n", overwrite=True)
@@ -164,23 +163,6 @@ def _tuned_checkpoint(run: _Run, best: Path) -> Checkpoint:
     if run.options.method == "full":
         return read_checkpoint(best, name=run.checkpoint.name)
     return run.checkpoint.with_adapter(best)
-
-
-def _curves(out: Path, checkpoint: Checkpoint) -> str:
-    """Draw loss and exact match over the steps."""
-    points = []
-    for line in (out / "curve.jsonl").read_text("utf-8").splitlines():
-        point = json.loads(line)
-        shares = {
-            role: kinds["all"]["exact"]
-            for role, kinds in point.get("scores", {}).items()
-            if "all" in kinds
-        }
-        if "loss" in point:
-            points.append(
-                {"seconds": point["step"], "stage": "", "loss": point["loss"], "scores": shares}
-            )
-    return curves_svg(points, f"{checkpoint.name}: exact answers over the steps", unit="steps")
 
 
 def _plan(given: TuneFlags, spec: EngineSpec, options: TuneOptions, screen: Output) -> None:

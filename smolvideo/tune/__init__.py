@@ -18,6 +18,7 @@ training.py     the loop: order, rate and dropout by (seed, step); states, best 
 output.py       adapter and merged checkpoint, written by rename
 card.py         the model card: data, settings, curves, and what was lost beside what was gained
 memory.py       predicted memory and time before anything is downloaded
+preferences.py  DPO over the same features
 plan.py         memory and time of a run from its data file and model
 exam.py         an eval before and after
 run.py          all of it together

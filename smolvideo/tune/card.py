@@ -12,6 +12,7 @@ ExamScores = Mapping[str, tuple[float, int]]
 
 _ROLES = {
     "held-out": "held-out videos of the data",
+    "rejected": "rejected answers to the same",
     "grey frames": "the same with grey frames",
     "rehearsal": "held-out rehearsal",
 }

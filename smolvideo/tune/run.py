@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from smolvideo.tune.lines import Fault, faults_error
 from smolvideo.tune.network import TuningNetwork, require_peft, untrained_rows
 from smolvideo.tune.options import TuneOptions, fingerprint
 from smolvideo.tune.output import adapter_writer, put_back, words_of, write_merged
+from smolvideo.tune.preferences import PreferenceOptions, PreferenceTraining
 from smolvideo.tune.rehearsal import Rehearsal, add_rehearsal
 from smolvideo.tune.samples import ROLES, SampleSet, SampleWriter, read_samples
 from smolvideo.tune.training import Course, OnTuneProgress, Training, WriteOutput
@@ -43,7 +44,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What is tuned, on what, into which folder."""
+    """What is tuned, on what, into which folder; with ``preferences`` on pairs of answers."""
 
     items: Items
     checkpoint: Checkpoint
@@ -52,6 +53,7 @@ class TuneRequest:
     rehearsal: Rehearsal | None = None
     machine: Machine = field(default_factory=Machine)
     skip_faulty: bool = False
+    preferences: PreferenceOptions | None = None
 
     def facts(self) -> dict[str, Any]:
         """All that the result depends on, for run.json."""
@@ -69,6 +71,7 @@ class TuneRequest:
             "dtype": self.machine.dtype,
             "arithmetic": self.machine.arithmetic,
             **self.options.to_json(),
+            **({} if self.preferences is None else asdict(self.preferences)),
         }
 
 
@@ -231,15 +234,19 @@ def _train(
     words = words_of(
         text for item in request.items.items for text in (item.line.question, item.line.answer)
     )
-    training = Training(
-        request.out,
-        network,
-        samples,
-        options,
-        facts=facts,
-        write=writer_for(network, words),
-        on_progress=on_step,
-    )
+    common = (request.out, network, samples, options)
+    write = writer_for(network, words)
+    training: Training
+    if request.preferences is None:
+        training = Training(*common, facts=facts, write=write, on_progress=on_step)
+    else:
+        training = PreferenceTraining(
+            *common,
+            preferences=request.preferences,
+            facts=facts,
+            write=write,
+            on_progress=on_step,
+        )
     course = training.run()
     write_curve(request.out, course)
     return TuneResult(

@@ -1,7 +1,7 @@
 """Scores of samples: loss and teacher-forced exact match, by kind."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +41,7 @@ def score_samples(
     """Score ``samples`` by kind, and ``all`` of them; empty for none. ``grey_row``: see ``pad``."""
     network.train(training=False)
     totals: dict[str, list[float]] = {}
-    ordered = sorted(samples, key=lambda sample: len(sample.token_ids))
-    while ordered:
-        batch = _longest_last(ordered)
+    for batch in sorted_batches(samples):
         logits, targets, owners = network.logits(batch, grey_row=grey_row)
         losses = F.cross_entropy(logits, targets, reduction="none")
         wrong = logits.argmax(-1) != targets
@@ -64,9 +62,10 @@ def score_samples(
     }
 
 
-def _longest_last(ordered: list[Sample]) -> list[Sample]:
-    """Take samples from the end of ``ordered``, by rising length, that fit one batch."""
-    size = max(1, _TOKENS_PER_BATCH // len(ordered[-1].token_ids))
-    batch = ordered[-size:]
-    del ordered[-size:]
-    return batch
+def sorted_batches(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    """Yield all samples in batches of about one length, the longest first."""
+    ordered = sorted(samples, key=lambda sample: len(sample.token_ids))
+    while ordered:
+        size = max(1, _TOKENS_PER_BATCH // len(ordered[-1].token_ids))
+        yield ordered[-size:]
+        del ordered[-size:]

@@ -78,9 +78,9 @@ class Training:
         self.folder, self.network, self.options = folder, network, options
         self.facts, self.write, self.on_progress, self.clock = facts, write, on_progress, clock
         self.own, self.rehearsal = samples.of("train"), samples.of("rehearse")
-        self.scored = {
-            "held-out": _some(samples.of("held_out"), options.seed),
-            "rehearsal": _some(samples.of("rehearse_held_out"), options.seed),
+        self.scored: dict[str, list[Sample]] = {
+            "held-out": limit_scored(samples.of("held_out"), options.seed),
+            "rehearsal": limit_scored(samples.of("rehearse_held_out"), options.seed),
         }
         self.grey_row = samples.grey_row
         self.steps = options.total_steps(len(self.own))
@@ -89,11 +89,11 @@ class Training:
             list(network.trainable.values()), lr=self.rate, weight_decay=options.weight_decay
         )
         self.course = Course()
-        if (folder / STATE_FILE).exists():
-            self._resume()
 
     def run(self) -> Course:
         """Train to the end; return the course. Raises ModelError where the loss is not finite."""
+        if (self.folder / STATE_FILE).exists():
+            self._resume()
         course, interval = self.course, self.options.interval(self.steps)
         if not course.evaluations:
             self._evaluate()
@@ -126,7 +126,7 @@ class Training:
         share = options.rehearse_share if old else 0.0
         self.network.train(training=True)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._accumulate(own, 1.0 - share, base_weight=0.0)
+        loss = self._own_loss(own, 1.0 - share)
         old_loss = self._accumulate(old, share, base_weight=options.base_weight) if old else None
         if not math.isfinite(loss) or not (old_loss is None or math.isfinite(old_loss)):
             raise ModelError(
@@ -142,6 +142,10 @@ class Training:
         point = {"step": course.step, "loss": loss, "rate": rate}
         course.curve.append(point if old_loss is None else {**point, "rehearse": old_loss})
         return loss
+
+    def _own_loss(self, samples: Sequence[Sample], weight: float) -> float:
+        """Add the gradients of ``weight`` times the loss of own samples; return that loss."""
+        return self._accumulate(samples, weight, base_weight=0.0)
 
     def _accumulate(self, samples: Sequence[Sample], weight: float, *, base_weight: float) -> float:
         """Add the gradients of ``weight`` times the mean loss of all tokens; return that mean."""
@@ -262,5 +266,6 @@ def step_seed(seed: int, step: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{step}".encode(), digest_size=8).digest()) >> 1
 
 
-def _some(samples: Sequence[Sample], seed: int) -> list[Sample]:
+def limit_scored(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return at most ``MAX_SCORED`` samples, the same ones in every evaluation."""
     return batch_of(samples, min(len(samples), MAX_SCORED), 0, seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.newwords import write_clips
+from support.newwords import write_clips, write_pairs
 
 from smolvideo.cli.main import cli
 
@@ -97,3 +97,15 @@ def test_adapter_and_model_must_belong_together(tmp_path: Path) -> None:
     missing = run("ask", "--adapter", tmp_path, "samples/circle_right.mp4", "What moves?")
     assert missing.exit_code == 4
     assert "it holds no adapter" in missing.stderr
+
+
+def test_pairs_are_aligned(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "clips", clips=3, size=48)
+    out = tmp_path / "out"
+    words = ("tune", "align", pairs, "--model", "nano", "--out", out, "--max-frames", "2")
+    done = run(*words, "--steps", "1", "--batch-size", "2", "--held-out", "0.3", "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["beta"] == 0.1
+    assert (out / "best" / "adapter_config.json").exists()
+    assert "| rejected answers to the same |" in (out / "README.md").read_text("utf-8")

@@ -80,3 +80,31 @@ def _lines(
                     "answer": question.answer,
                     "kind": "new" if is_new else "old",
                 }
+
+
+def write_pairs(folder: Path, *, clips: int, seed: int = 0, size: int = 96) -> Path:
+    """Render clips of nano's own world, with pairs that prefer an answer in one word."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number in range(clips):
+        random = Random(f"pairs/{seed}/{number}")
+        scene = sample_scene(random, side="trained")
+        name = f"clip{number:03d}.mp4"
+        width = 2 * round(size * scene.aspect / 2)
+        write_video(scene, EncodingOptions(width, size, fps=6, seconds=3.0), folder / name)
+        asked = {one.text: one for one in ask_about(scene, random)}
+        for question in asked.values():
+            answer = question.answer.split()
+            plain = not (question.subtitles or question.history)
+            if plain and len(answer) == 3 and answer[0] == "a":  # a red circle
+                lines.append(
+                    {
+                        "video": name,
+                        "question": question.text,
+                        "chosen": answer[-1],
+                        "rejected": question.answer,
+                    }
+                )
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return file
