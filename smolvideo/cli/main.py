@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Summarise videos: files, folders, URLs, playlists, lists.",
     ),
     "serve": ("smolvideo.cli.serve:serve", "Serve a model to OpenAI's clients, with video."),
+    "mcp": ("smolvideo.cli.mcp:mcp", "Offer tools to agents: questions about videos."),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
     "bench": (
         "smolvideo.cli.bench:bench",
