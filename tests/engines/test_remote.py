@@ -15,12 +15,19 @@ from PIL import Image
 from support.apiserver import CIRCLE, SAMPLES, running_server
 
 from smolvideo.cli.main import cli
-from smolvideo.engines import EngineSpec, GenerationOptions, RemoteEngine, load_engine
+from smolvideo.engines import (
+    Engine,
+    EngineSpec,
+    GenerationOptions,
+    RemoteEngine,
+    load_engine,
+)
 from smolvideo.engines.openai_client import OpenAIClient, check_base_url
 from smolvideo.engines.remote import remote_checkpoint
 from smolvideo.errors import ModelError, PromptError, UsageError
-from smolvideo.pipeline import prepare
+from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import Message
+from smolvideo.sampling import FrameSampling
 from smolvideo.serve.listen import VideoServer
 
 # ---------------------------------------------------------------------- our own server
@@ -30,6 +37,14 @@ from smolvideo.serve.listen import VideoServer
 def server() -> Iterator[VideoServer]:
     with running_server() as running:
         yield running
+
+
+FEW = FrameSampling(max_frames=12)
+
+
+@pytest.fixture(scope="module")
+def here() -> Engine:
+    return load_engine("nano", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +72,12 @@ def remote(server: VideoServer) -> RemoteEngine:
     ],
 )
 def test_our_server_answers_as_this_machine_does(
-    server: VideoServer, image: Path, names: list[str], question: str
+    server: VideoServer, here: Engine, image: Path, names: list[str], question: str
 ) -> None:
     sources = [str(image if name == "red.png" else SAMPLES / name) for name in names]
-    here, there = load_engine("nano", device="cpu"), remote(server)
     answers = []
-    for engine in (here, there):
-        prepared = prepare(engine.checkpoint, sources, question)
+    for engine in (here, remote(server)):
+        prepared = prepare(engine.checkpoint, sources, question, sampling=FEW)
         answers.append(engine.stream(prepared.prompt, prepared.generation).result())
     assert answers[0].text == answers[1].text
     assert answers[0].usage.prompt_tokens == answers[1].usage.prompt_tokens
@@ -71,16 +85,20 @@ def test_our_server_answers_as_this_machine_does(
     assert answers[0].stop_reason == answers[1].stop_reason
 
 
-def test_options_and_history_reach_the_server(server: VideoServer) -> None:
-    here, there = load_engine("nano", device="cpu"), remote(server)
+def test_options_and_history_reach_the_server(server: VideoServer, here: Engine) -> None:
     history = [Message("user", ("Hello?",)), Message("assistant", ("a star",))]
     generation = GenerationOptions(
         max_new_tokens=7, temperature=1.2, seed=5, repetition_penalty=1.3, stop=("zz",)
     )
     texts = []
-    for engine in (here, there):
+    for engine in (here, remote(server)):
         prepared = prepare(
-            engine.checkpoint, str(CIRCLE), "What moves?", history=history, generation=generation
+            engine.checkpoint,
+            str(CIRCLE),
+            "What moves?",
+            sampling=FEW,
+            history=history,
+            generation=generation,
         )
         texts.append(engine.stream(prepared.prompt, prepared.generation).result().text)
     assert texts[0] == texts[1]
@@ -219,11 +237,15 @@ def delta(text: str | None, reason: str | None = None) -> dict[str, Any]:
 GOOD = sse(": keep-alive", delta(" a "), delta("dog"), delta(None, "stop"), "data: [DONE]")
 
 
-def answer_of(server: OtherServer, **more: Any) -> Any:
+ROTATED = str(SAMPLES / "star_up_rotated.mp4")
+PAIR = FrameSampling(max_frames=2)
+
+
+def answer_of(server: OtherServer) -> Any:
     checkpoint = remote_checkpoint(server.url)
     engine = RemoteEngine(checkpoint, server.url)
     engine._client._sleep = lambda _: None
-    prepared = prepare(checkpoint, str(SAMPLES / "star_up_rotated.mp4"), "What?", **more)
+    prepared = prepare(checkpoint, ROTATED, "What?", sampling=PAIR)
     return engine.stream(prepared.prompt, prepared.generation).result()
 
 
@@ -242,15 +264,9 @@ def test_other_servers_get_stamped_frames_in_their_own_aspect(
     image = content[1]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
     width, height = Image.open(io.BytesIO(base64.b64decode(image))).size
     assert max(width, height) == 512
-    shown = prepare(remote_checkpoint_of_nothing(), str(SAMPLES / "star_up_rotated.mp4"), "?")
-    metadata = shown.batches[0].metadata
+    metadata = load_frames(ROTATED, PAIR).metadata
     assert width / height == pytest.approx(metadata.width / metadata.height, rel=0.01)
     assert answer.usage.context_tokens == 4096
-
-
-def remote_checkpoint_of_nothing() -> Any:
-    with OtherServer(lambda request, _: send(request, 200, GOOD)) as server:
-        return remote_checkpoint(server.url)
 
 
 def test_busy_server_is_asked_again() -> None:

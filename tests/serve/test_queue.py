@@ -144,16 +144,7 @@ def test_full_queue_is_a_503_and_a_client_that_left_it_never_begins(encoding: Ga
         assert encoding.calls == 50, "frames of one request alone"
 
 
-def test_stream_has_comments_while_frames_are_encoded(encoding: Gate) -> None:
-    with running_server(keep_alive_seconds=0.02) as server:
-        with client_of(server) as client:
-            stream = client.chat.completions.create(
-                model="nano", messages=asked("What moves?"), stream=True
-            )
-            assert encoding.reached.wait(LIMIT_SECONDS)
-            encoding.open()
-            chunks = [chunk.choices[0].delta.content or "" for chunk in stream]
-        assert "".join(chunks) == "a purple circle"
+def test_stream_has_comments_while_frames_are_encoded() -> None:
     gate = Gate(1)
     with pytest.MonkeyPatch.context() as patch, running_server(keep_alive_seconds=0.02) as server:
         patch.setattr(SmolVLM, "encode_images", gate.around(SmolVLM.encode_images))
@@ -216,10 +207,10 @@ def test_error_has_a_status_before_the_first_byte_and_an_event_after_it(
 
 
 def test_two_clients_at_once_get_their_own_answers() -> None:
-    questions = ["What moves?", "Which way does the circle move?"] * 4
-    with running_server() as server, ThreadPoolExecutor(8) as pool:
+    questions = ["What moves?", "Which way does the circle move?"] * 2
+    with running_server() as server, ThreadPoolExecutor(4) as pool:
         texts = list(pool.map(lambda question: say(server, question), questions))
-    assert texts == ["a purple circle", "right"] * 4
+    assert texts == ["a purple circle", "right"] * 2
 
 
 def test_requests_get_a_503_until_the_model_is_loaded() -> None:
