@@ -104,6 +104,8 @@ def _video_part(part: Mapping[str, Any], kind: str, param: str, max_frames: int)
         options = value.get("options", options)
         value = _named(value, ("url", "data", "base64"), where)
     if isinstance(value, list):
+        if not value:
+            raise invalid("the list of frames is empty", param=where)
         frames = tuple(_frame(one, f"{where}.url", max_frames, value) for one in value)
         return MediaPart("video", param, frames=frames, options=options)
     return _from_text(value, "video", where, options, max_frames, param)

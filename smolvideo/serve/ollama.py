@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smolvideo.sanitize import escape_controls
 from smolvideo.serve.api_errors import ApiError, invalid
 from smolvideo.serve.chat import Finished, Piece, PreparedChat
 from smolvideo.serve.chat_request import ChatRequest
@@ -37,11 +38,9 @@ _OPTIONS = {
 def ollama_routes(server: Server) -> list[Route]:
     """Return the routes of Ollama's interface."""
 
-    def post(path: str, handler: Handler) -> Route:
-        return Route(path, guarded(server, path, handler), methods=["POST"])
-
-    def get(path: str, handler: Handler) -> Route:
-        return Route(path, guarded(server, path, handler), methods=["GET"])
+    def route(method: str, path: str, handler: Handler) -> Route:
+        wrapped = guarded(server, path, handler, failure_response=_failure_response)
+        return Route(path, wrapped, methods=[method])
 
     async def version(_: Request) -> Response:
         return json_response({"version": __version__})
@@ -57,12 +56,12 @@ def ollama_routes(server: Server) -> list[Route]:
         return json_response(_details(server))
 
     return [
-        get("/api/version", version),
-        get("/api/tags", tags),
-        get("/api/ps", tags),
-        post("/api/show", show),
-        post("/api/chat", _handler(server, "message")),
-        post("/api/generate", _handler(server, "response")),
+        route("GET", "/api/version", version),
+        route("GET", "/api/tags", tags),
+        route("GET", "/api/ps", tags),
+        route("POST", "/api/show", show),
+        route("POST", "/api/chat", _handler(server, "message")),
+        route("POST", "/api/generate", _handler(server, "response")),
     ]
 
 
@@ -85,6 +84,13 @@ def _handler(server: Server, field: str) -> Handler:
             return json_response(_last_line(server, prepared, finished, field, text))
 
     return respond
+
+
+def _failure_response(error: ApiError) -> Response:
+    """Return an error in Ollama's shape."""
+    response = json_response({"error": escape_controls(error.message)}, error.status)
+    response.headers.update(error.headers)
+    return response
 
 
 def to_chat_body(body: Any, model: str) -> dict[str, Any]:
@@ -159,6 +165,7 @@ def _stream(server: Server, chat: ChatRequest, job: Job, place: ExitStack, field
         on_error=lambda error: _line({"error": error.message}),
         on_gone=lambda: server.client_left(job),
         on_close=place.close,
+        failure=_failure_response,
         media_type="application/x-ndjson",
     )
 

@@ -6,12 +6,13 @@ A client that goes away cancels its job: nothing is computed for it after the ne
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -44,7 +45,8 @@ async def read_json(request: Request, max_bytes: int, timeout_seconds: float) ->
     """Read a JSON body of at most ``max_bytes``, whatever ``content-length`` says.
 
     Raises ApiError: 415 for another content type, 413 where it is larger, 408 where nothing arrives
-    for ``timeout_seconds``, 400 for what is not JSON.
+    for ``timeout_seconds`` or the whole takes ten times as long, 400 for what is not JSON;
+    ClientGone where the client closes the connection first.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -54,11 +56,15 @@ async def read_json(request: Request, max_bytes: int, timeout_seconds: float) ->
             raise too_large(max_bytes, None)
     blocks, size = [], 0
     stream = request.stream()
+    end = time.monotonic() + 10 * timeout_seconds
     while True:
+        left = min(timeout_seconds, end - time.monotonic())
         try:
-            block = await asyncio.wait_for(anext(stream, None), timeout_seconds)
+            block = await asyncio.wait_for(anext(stream, None), left)
         except TimeoutError as error:
             raise ApiError(408, "the body does not arrive", code="timeout") from error
+        except ClientDisconnect as error:
+            raise ClientGone from error
         if block is None:
             break
         size += len(block)
@@ -171,6 +177,7 @@ class EventStreamResponse(Response):
         on_error: Callable[[ApiError], bytes],
         on_gone: Callable[[], None],
         on_close: Callable[[], None],
+        failure: Callable[[ApiError], Response] = error_response,
         media_type: str = "text/event-stream",
     ) -> None:
         super().__init__(media_type=media_type)
@@ -183,6 +190,7 @@ class EventStreamResponse(Response):
         self._on_error = on_error
         self._on_gone = on_gone
         self._on_close = on_close
+        self._failure = failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(self._send(scope, receive, send))
@@ -203,7 +211,7 @@ class EventStreamResponse(Response):
         async for block in self._with_comments():
             if isinstance(block, ApiError):
                 if not begun:
-                    await error_response(block)(scope, receive, send)
+                    await self._failure(block)(scope, receive, send)
                     return
                 block = self._on_error(block)
             if not begun:

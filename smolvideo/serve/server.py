@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from smolvideo.models import Checkpoint
 from smolvideo.sanitize import display_name
-from smolvideo.serve.api_errors import to_api_error
+from smolvideo.serve.api_errors import ApiError, to_api_error
 from smolvideo.serve.chat import ChatService, Finished, Piece, PreparedChat
 from smolvideo.serve.chat_request import ChatRequest, parse_chat_request
 from smolvideo.serve.metrics import Metrics
@@ -112,7 +112,13 @@ class Server:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def guarded(server: Server, path: str, handler: Handler) -> Handler:
+def guarded(
+    server: Server,
+    path: str,
+    handler: Handler,
+    *,
+    failure_response: Callable[[ApiError], Response] = error_response,
+) -> Handler:
     """Wrap ``handler``: errors become responses of their status, and requests are counted."""
 
     async def respond(request: Request) -> Response:
@@ -124,7 +130,7 @@ def guarded(server: Server, path: str, handler: Handler) -> Handler:
             failure = to_api_error(error)
             if failure.status >= 500 and failure.code == "internal_error":
                 server.on_notice(f"{path}: {type(error).__name__}: {display_name(str(error), 300)}")
-            response = error_response(failure)
+            response = failure_response(failure)
         server.metrics.count_request(path, response.status_code)
         return response
 
