@@ -5,6 +5,7 @@ repeats itself until no token is left. What the schema limits itself stays as it
 that the limited schema allows, the schema allows, too.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,7 @@ class _Limits:
             self._limit_array(limited, is_part=is_part)
         if "object" in types and not is_part and COMBINING_KEYWORDS.isdisjoint(node):
             self._limit_object(limited)
+        _include_bounds(limited, is_integer=types == {"integer"})
         if types & {"number", "integer"} and not is_part:
             _limit_number(limited, is_integer="number" not in types)
         return limited
@@ -172,6 +174,38 @@ class _Limits:
         required = set(node.get("required", ()))
         if "patternProperties" in node and required >= set(node.get("properties", ())):
             node.setdefault("maxProperties", max(self._items, _count(node, "minProperties")))
+
+
+def _include_bounds(node: Schema, *, is_integer: bool) -> None:
+    """Replace exclusive bounds by inclusive ones of the next number of our decimals.
+
+    llguidance 1.9 writes ``0`` for some narrow ranges that exclude it. Nothing is changed where the
+    range would become empty.
+    """
+    low, high = _lowest(node), _highest(node)
+    width = None if low is None or high is None else high - low
+    step = float(node.get("multipleOf", NUMBER_STEP))
+    if "multipleOf" in node:
+        step /= 1000
+    elif width is not None and width > 0:
+        step = min(step, 10.0 ** (math.floor(math.log10(width)) - 3))
+    if width is not None and width <= 2 * step:
+        return
+    for inclusive, exclusive, sign in (
+        ("minimum", "exclusiveMinimum", 1),
+        ("maximum", "exclusiveMaximum", -1),
+    ):
+        bound = node.get(exclusive)
+        if isinstance(bound, bool) or not isinstance(bound, int | float):
+            continue
+        if is_integer:
+            bound = math.floor(bound) + 1 if sign > 0 else math.ceil(bound) - 1
+        else:
+            away = math.nextafter(bound, sign * math.inf)
+            bound = max(bound + step, away) if sign > 0 else min(bound - step, away)
+        tighter = max if sign > 0 else min
+        node[inclusive] = tighter(bound, node.get(inclusive, bound))
+        del node[exclusive]
 
 
 def _limit_number(node: Schema, *, is_integer: bool) -> None:

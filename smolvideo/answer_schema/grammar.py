@@ -86,6 +86,8 @@ def _problem(grammar: str) -> str | None:
     reason = _EXCERPT.sub("", _FAILED.sub("", matcher.get_error()))
     if reason.startswith("NoExtension"):
         return "no value satisfies it"
+    if '"pattern' not in grammar and "exceed the maximum number of nested" in reason:
+        return "a bound of its numbers has too many digits"
     for pattern, words in _REWORDED:
         reason = re.sub(pattern, words, reason, flags=re.DOTALL)
     return escape_controls(" ".join(reason.split()))[:_MAX_REASON]

@@ -136,6 +136,11 @@ def _check_value(name: str, value: Any, where: str) -> None:
         raise UsageError(f"`{name}`{where} of the schema must be an object")
     if name in _NON_EMPTY_LISTS and not (isinstance(value, list) and value):
         raise UsageError(f"`{name}`{where} of the schema must be a list with one entry or more")
+    if name.startswith("exclusive") and isinstance(value, bool):
+        raise UsageError(
+            f"`{name}`{where} of the schema must be a number",
+            hint="until draft 4 it was true or false, next to `minimum` or `maximum`",
+        )
     if name == "required" and not (
         isinstance(value, list) and all(isinstance(one, str) for one in value)
     ):

@@ -36,9 +36,14 @@ class Reliability:
         """Number of predictions."""
         return sum(one.count for one in self.bins)
 
+    @property
+    def filled(self) -> tuple[ReliabilityBin, ...]:
+        """The bins with predictions."""
+        return tuple(one for one in self.bins if one.count)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON types; bins without predictions are left out."""
-        return {"ece": self.ece, "bins": [asdict(one) for one in self.bins if one.count]}
+        return {"ece": self.ece, "bins": [asdict(one) for one in self.filled]}
 
 
 def reliability(

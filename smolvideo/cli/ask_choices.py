@@ -208,5 +208,6 @@ def _show(report: "CalibrationReport", model: str, screen: Output) -> None:
     )
     for line in lines:
         screen.out.print(line, soft_wrap=True, highlight=False, markup=False)
-    show_reliability(screen, "before", report.before)
-    show_reliability(screen, "after, each by a scale fitted to other videos", report.after)
+    show_reliability(screen.out, f"before: ECE {report.before.ece:.3f}", report.before)
+    after = f"after: ECE {report.after.ece:.3f}, each by a scale fitted to other videos"
+    show_reliability(screen.out, after, report.after)

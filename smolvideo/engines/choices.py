@@ -89,10 +89,3 @@ def _longer(token_ids: tuple[int, ...], beginnings: dict[tuple[int, ...], float]
         if not any(len(other) < len(one) and one[: len(other)] == other for other in inside)
     )
     return sum(beginnings[one] for one in shortest)
-
-
-def normalize(log_probabilities: Sequence[float]) -> list[float]:
-    """Return the probabilities of the choices given that it is one of them (softmax)."""
-    highest = max(log_probabilities)
-    powers = [math.exp(one - highest) for one in log_probabilities]
-    return [power / sum(powers) for power in powers]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from smolvideo.calibration import ReliabilityBin
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.report_text import (
     caveats,
@@ -124,13 +125,32 @@ def _tables(report: EvalReport) -> list[dict[str, Any]]:
         for name, scores in report.conditions.items()
     }
     tables: list[tuple[str, Mapping[str, Score]]] = [("", conditions), *report.main.groups.items()]
-    return [
+    charts = [
         {
             "title": title.replace("_", " "),
             "rows": [_row(name, score) for name, score in members.items()],
         }
         for title, members in tables
     ]
+    found = report.main.reliability
+    if found is not None:
+        title = "accuracy by confidence; | marks the mean confidence"
+        charts.append({"title": title, "rows": [_bin_row(one) for one in found.filled]})
+    return charts
+
+
+def _bin_row(one: ReliabilityBin) -> dict[str, Any]:
+    """One bar of the reliability diagram; its mark is the mean confidence."""
+    return {
+        "name": f"{100 * one.low:.0f} to {100 * one.high:.0f} %",
+        "value": 100 * one.accuracy,
+        "low": None,
+        "high": None,
+        "chance": 100 * one.confidence,
+        "percent": percent(one.accuracy),
+        "interval": "",
+        "counts": f"{one.count}",
+    }
 
 
 def _row(name: str, score: Score) -> dict[str, Any]:
@@ -158,6 +178,13 @@ def markdown_report(report: EvalReport) -> str:
     for group, members in report.main.groups.items():
         lines += ["", f"## {_cell(group.replace('_', ' '))}", "", *_HEADER]
         lines += [_markdown_row(value, score) for value, score in members.items()]
+    if report.main.reliability is not None:
+        lines += ["", "## accuracy by confidence", "", *_RELIABILITY_HEADER]
+        lines += [
+            f"| {one.low:.0%} to {one.high:.0%} | {one.confidence:.1%} | {one.accuracy:.1%} "
+            f"| {one.count} |"
+            for one in report.main.reliability.filled
+        ]
     versions = ", ".join(f"{name} {version}" for name, version in report.info.versions.items())
     return "\n".join([*lines, "", _cell(f"{report.info.created}; {versions}"), ""])
 
@@ -166,6 +193,9 @@ _HEADER = (
     "| | accuracy | 95 % | right | answered | of | chance | videos | effective videos |",
     "|---|---|---|---|---|---|---|---|---|",
 )
+
+
+_RELIABILITY_HEADER = ("| confidence | mean | accuracy | answers |", "|---|---|---|---|")
 
 
 def _markdown_row(name: str, score: Score) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from smolvideo.calibration import Reliability
 from smolvideo.engines import format_dtype
 from smolvideo.evals.scores import Comparison, EvalReport, Score
 from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, Accuracy, NoInterval, PairedComparison
@@ -80,10 +81,19 @@ def caveats(report: EvalReport) -> list[str]:
         if scores.same_choice is not None:
             same = f"the same choice in {percent(scores.same_choice)} of the items"
             lines.append(f"{display_name(name)}: {same}")
+        if scores.reliability is not None:
+            lines.append(f"{display_name(name)}: {reliability_title(scores.reliability)}")
     lines.append(
         f"intervals: 95 %, clustered by video ({counted_videos(score.share)}); | marks chance"
     )
     return lines
+
+
+def reliability_title(found: Reliability) -> str:
+    """``ECE 0.031: mean difference of confidence and accuracy, 219 answers``"""
+    return (
+        f"ECE {found.ece:.3f}: mean difference of confidence and accuracy, {found.count:,} answers"
+    )
 
 
 def counted_videos(counted: Accuracy | PairedComparison) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from smolvideo.calibration import IDENTITY, Reliability, reliability
 from smolvideo.errors import UsageError
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo
@@ -57,11 +58,13 @@ class Score:
 class ConditionScores:
     """``groups`` maps a grouping to the scores of its groups; ``same_choice`` is the share of items
     with the same choice as in the main condition, among items with a choice in both.
+    ``reliability`` is of the probabilities of the options, None where they were not scored.
     """
 
     overall: Score
     groups: Mapping[str, Mapping[str, Score]]
     same_choice: float | None = None
+    reliability: Reliability | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class EvalReport:
                         for group, members in scores.groups.items()
                     },
                     "same_choice_as_main": scores.same_choice,
+                    "reliability": scores.reliability and scores.reliability.to_json(),
                 }
                 for name, scores in self.conditions.items()
             },
@@ -196,7 +200,17 @@ def _condition_scores(
         for name, members in groups.items()
     }
     same = None if condition == "main" else _same_choice(answers, main)
-    return ConditionScores(score_of(items, answers), scores, same)
+    judged = (answers[item.id] for item in items if item.id in answers)
+    return ConditionScores(score_of(items, answers), scores, same, _reliability_of(judged))
+
+
+def _reliability_of(answers: Iterable[EvalAnswer]) -> Reliability | None:
+    """Reliability of the probability of the chosen option, among the options of its item."""
+    scored = [answer for answer in answers if answer.scores]
+    if not scored:
+        return None
+    confidences = [max(IDENTITY.probabilities(answer.scores or ())) for answer in scored]
+    return reliability(confidences, [answer.correct for answer in scored])
 
 
 def score_of(items: Iterable[EvalItem], answers: Mapping[str, EvalAnswer]) -> Score:

@@ -1,6 +1,7 @@
 """Probabilities of choices in the terminal, and the reliability of a calibration."""
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from smolvideo.answer import ChoiceProbabilities
@@ -42,20 +43,18 @@ def choice_lines(found: ChoiceProbabilities) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def show_reliability(screen: Output, title: str, found: Reliability) -> None:
-    """Print a reliability diagram to stdout: for each bin its count, the share of right answers as
+def show_reliability(console: Console, title: str, found: Reliability) -> None:
+    """Print a reliability diagram: for each bin its count, the share of right answers as
     a bar, and ``|`` at the mean confidence."""
-    screen.out.print(Text(f"{title}: ECE {found.ece:.3f}", "bold"))
-    width = max(_MIN_BAR, min(_MAX_BAR, screen.out.width - 40))
-    for one in found.bins:
-        if not one.count:
-            continue
+    console.print(Text(title, "bold"))
+    width = max(_MIN_BAR, min(_MAX_BAR, console.width - 40))
+    for one in found.filled:
         cells = list(_bar(one.accuracy, width).ljust(width))
         cells[min(width - 1, int(one.confidence * width))] = "|"
         bin_name = f"{100 * one.low:3.0f} to {100 * one.high:3.0f} % "
         share = f" {100 * one.accuracy:3.0f} % of {one.count:,} right"
         line = Text.assemble(bin_name, ("".join(cells), "cyan"), share)
-        screen.out.print(line, soft_wrap=not screen.out.is_terminal)
+        console.print(line, soft_wrap=not console.is_terminal)
 
 
 def _bar(share: float, width: int) -> str:

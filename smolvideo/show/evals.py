@@ -17,6 +17,7 @@ from smolvideo.evals.report_text import (
     settings_lines,
 )
 from smolvideo.sanitize import display_name
+from smolvideo.show.choices import show_reliability
 from smolvideo.show.console import Output
 from smolvideo.show.progress_bar import ProgressBar
 
@@ -83,6 +84,10 @@ def show_report(console: Console, report: "EvalReport") -> None:
         console.print()
         console.print(Text(display_name(group.replace("_", " ")), "bold"))
         console.print(_chart(console, list(members.items())))
+    if report.main.reliability is not None:
+        console.print()
+        title = "accuracy by confidence; | marks the mean confidence"
+        show_reliability(console, title, report.main.reliability)
     console.print()
     for line in caveats(report):
         console.print(Text(line), soft_wrap=not console.is_terminal)

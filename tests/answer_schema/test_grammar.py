@@ -175,6 +175,8 @@ def test_pattern_that_needs_more_than_the_limit_has_none() -> None:
         ({"type": "string", "pattern": "("}, "`pattern`"),
         ({"type": "strnig"}, "strnig"),
         ({"type": "string", "maxLenght": 3}, "unknown keyword `maxLenght`"),
+        ({"exclusiveMinimum": True, "minimum": 1}, "`exclusiveMinimum`"),
+        ({"type": "number", "minimum": 1e-90}, "too many digits"),
         ({"enum": []}, "`enum`"),
         ({"properties": []}, "`properties`"),
         ({"required": "a"}, "`required`"),

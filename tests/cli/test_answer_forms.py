@@ -233,9 +233,10 @@ def test_terminal_has_a_bar_for_each_choice(width: int, capsys: pytest.CaptureFi
 def test_reliability_diagram_has_the_bins_that_are_filled() -> None:
     screen = terminal(80)
     bins = (ReliabilityBin(0.5, 0.6), ReliabilityBin(0.9, 1.0, 1200, 0.95, 0.5))
-    show_reliability(screen, "before", Reliability(0.45, bins))
+    show_reliability(screen.out, "before: ECE 0.450", Reliability(0.45, bins))
     lines = screen.out.export_text().splitlines()
     assert lines[0] == "before: ECE 0.450"
     assert len(lines) == 2
     assert " 90 to 100 %" in lines[1]
-    assert lines[1].endswith("|  50 % of 1,200 right") or "50 % of 1,200 right" in lines[1]
+    assert lines[1].endswith(" 50 % of 1,200 right")
+    assert lines[1].index("|") > lines[1].rindex("█")

@@ -394,3 +394,51 @@ def test_comparison_names_files_with_other_content(tmp_path: Path) -> None:
             writer.write(replace(_answer(item, "main", 0), file="a.mp4", sha256=content * 64))
     assert compare_runs(*runs).differences == ("questions asked about files of another content: 1",)
     assert compare_runs(runs[0], runs[0]).differences == ()
+
+
+def test_scored_options_have_a_reliability_diagram_in_every_format(tmp_path: Path) -> None:
+    info = replace(INFO, settings=EvalSettings(scoring="options").to_dict())
+    items = [
+        EvalItem(str(n), (f"v{n % 4}",), "?", ("one", "two"), n % 2, {"category": "all"})
+        for n in range(8)
+    ]
+    run = RunFolder.open(tmp_path / "scored", info, items)
+    with run.answer_writer() as writer:
+        for n, item in enumerate(items):
+            # softmax of log-odds 2.1972 is 0.9; 6 of 8 choices are right
+            choice = item.answer_index if n < 6 else 1 - item.answer_index
+            scores = (0.0, -2.1972) if choice == 0 else (-2.1972, 0.0)
+            writer.write(
+                EvalAnswer(
+                    item.id,
+                    "main",
+                    item.video,
+                    text=item.options[choice],
+                    choice=choice,
+                    correct=choice == item.answer_index,
+                    how="score",
+                    scores=scores,
+                )
+            )
+    report = build_report(run)
+    found = report.main.reliability
+    assert found is not None
+    assert found.ece == pytest.approx(0.15, abs=1e-3)
+    (filled,) = found.filled
+    assert (filled.count, filled.accuracy) == (8, 0.75)
+    plain = report.to_dict()["conditions"]["main"]["reliability"]
+    assert plain["bins"][0]["confidence"] == pytest.approx(0.9, abs=1e-3)
+    assert "| 90.0% | 75.0% | 8 |" in markdown_report(report)
+    assert "accuracy by confidence" in html_report(run)
+    console = Console(width=100, record=True, file=io.StringIO())
+    show_report(console, report)
+    shown = console.export_text()
+    assert "main: ECE 0.150" in shown
+    assert "75 % of 8 right" in shown
+
+
+def test_generated_answers_have_no_reliability(run: RunFolder) -> None:
+    report = build_report(run)
+    assert report.main.reliability is None
+    assert report.to_dict()["conditions"]["main"]["reliability"] is None
+    assert "confidence" not in markdown_report(report)
