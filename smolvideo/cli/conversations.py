@@ -31,7 +31,7 @@ from smolvideo.show.console import Output
 from smolvideo.source import VideoSource
 
 _ONLY_FOR_SOURCES = ("max_frames", "fps", "start", "end", "strategy", "subtitles")
-_NOT_WHILE_GOING_ON = ("adapter", "geometry", "layout", "split_images", "reader")
+_NOT_WHILE_GOING_ON = ("adapter", "server", "geometry", "layout", "split_images", "reader")
 _RUNTIME = ("engine", "device", "dtype", "quantize", "arithmetic", "offline")
 
 

@@ -162,7 +162,7 @@ class EngineSpec:
         """Load the engine, and download weights if need be; raises as ``open_checkpoint`` and
         ``load_engine`` do."""
         if self.base_url is not None:
-            return RemoteEngine(self.checkpoint(), self.base_url)
+            return RemoteEngine.connect(self.base_url, self.model)
         return load_engine(
             self.checkpoint(weights=True, on_progress=on_progress),
             engine=self.engine,

@@ -111,6 +111,12 @@ class RemoteEngine:
         self._takes_frames = remote.details is not None
         self._closed = False
 
+    @classmethod
+    def connect(cls, base_url: str, model: str = AUTO) -> Self:
+        """Return the engine of a server's model, the first by default; see
+        ``remote_checkpoint``."""
+        return cls(remote_checkpoint(base_url, model), base_url)
+
     def close(self) -> None:
         """Refuse further prompts; nothing is held here."""
         self._closed = True

@@ -179,7 +179,7 @@ class ChatService:
     ) -> Iterator[tuple[tuple[MediaTurn, ...], tuple[object, ...], tuple[str, ...]]]:
         """Yield the turns with their media in a temporary folder, the key of their frames, and
         notices."""
-        with TemporaryDirectory(prefix="smolvideo-", ignore_cleanup_errors=True) as folder:
+        with TemporaryDirectory(prefix="smolvideo-serve-", ignore_cleanup_errors=True) as folder:
             stored = MediaStore(Path(folder), request, self.options, check=check).store()
             samplings = tuple(
                 (item.sampling, item.frame_times, item.duration_seconds, item.source.kind)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from support.apiserver import CIRCLE, SAMPLES, running_server
 
+import smolvideo
 from smolvideo.cli.main import cli
 from smolvideo.engines import (
     Engine,
@@ -128,6 +129,15 @@ def test_ask_with_a_server_names_it_in_the_record(
     assert (record["engine"], record["device"]) == ("openai", f"{server.url}/v1")
     code, out, _ = run("ask", "--continue", "Which way?", capsys=capsys)
     assert code == 0, "the conversation knows its server"
+    words = ("ask", "--continue", "--server", "http://127.0.0.1:9", "Which way?")
+    code, _, err = run(*words, capsys=capsys)
+    assert (code, "`--server` has no effect with `--continue`" in err) == (2, True)
+
+
+def test_video_of_python_asks_a_server(server: VideoServer) -> None:
+    with smolvideo.open(RemoteEngine.connect(server.url), str(CIRCLE), sampling=FEW) as video:
+        assert video.ask("What moves?").text == "a purple circle"
+        assert "".join(video.stream("Which way does the circle move?")) == "right"
 
 
 def test_summarise_with_a_server(server: VideoServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from support.apiserver import CIRCLE, asked, running_server, video_part
 from support.webserver import Content, WebServer
 
 from smolvideo.errors import UsageError
-from smolvideo.serve import ServerOptions
+from smolvideo.serve import ServerOptions, media_store
 from smolvideo.serve.api_errors import ApiError
 from smolvideo.serve.listen import VideoServer
 from smolvideo.serve.remote_media import MediaFetcher, is_public_address, open_allowed_file
@@ -376,6 +376,24 @@ def web() -> Iterator[WebServer]:
 def test_file_of_an_allowed_host_is_fetched(web: WebServer) -> None:
     for host in ("media.example.org", "a.cdn.example.org", "MEDIA.example.org."):
         assert fetched(web, f"http://{host}/a.mp4") == b"video" * 1000
+
+
+def test_video_of_an_allowed_host_is_answered(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.serve("/circle.mp4", Content(CIRCLE.read_bytes()))
+    one = fetcher(web, HOSTS, max_bytes=10**6)
+    monkeypatch.setattr(media_store, "MediaFetcher", lambda *_: one)
+    address = "http://media.example.org/circle.mp4"
+    with running_server() as running:
+        for part in (
+            {"type": "video_url", "video_url": {"url": address}},
+            {"type": "file", "file": {"file_id": address}},
+        ):
+            body = json.dumps({"messages": asked("What moves?", part)})
+            status, answer, _ = call(running, "POST", POST[1], body, JSON)
+            assert status == 200
+            assert answer["choices"][0]["message"]["content"] == "a purple circle"
 
 
 @pytest.mark.parametrize(
