@@ -37,9 +37,9 @@ from smolvideo.cli.conversations import (
 )
 from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
+from smolvideo.cli.model_options import RemoteFlags
 from smolvideo.cli.options import (
     DownloadFlags,
-    RemoteFlags,
     SchemaFlags,
     ScreenFlags,
     allows_outside,

@@ -21,7 +21,8 @@ from smolvideo.cli.conversations import (
 )
 from smolvideo.cli.flags import Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.options import DownloadFlags, RemoteFlags, read_download
+from smolvideo.cli.model_options import RemoteFlags
+from smolvideo.cli.options import DownloadFlags, read_download
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.resume import Startup, resume

@@ -7,13 +7,12 @@ from dataclasses import dataclass, fields, replace
 from smolvideo.answer import Answer
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import Flags, flag, to_flag
+from smolvideo.cli.model_options import EngineFlags, read_engine_spec
 from smolvideo.cli.options import (
-    EngineFlags,
     GenerationFlags,
     GeometryFlags,
     PromptFlags,
     SamplingFlags,
-    read_engine_spec,
     read_generation,
     read_sampling,
 )

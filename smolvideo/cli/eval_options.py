@@ -6,7 +6,8 @@ from typing import get_args
 import click
 
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, argument, flag
-from smolvideo.cli.options import DownloadFlags, EngineFlags, GeometryFlags, SamplingFlags
+from smolvideo.cli.model_options import EngineFlags
+from smolvideo.cli.options import DownloadFlags, GeometryFlags, SamplingFlags
 from smolvideo.evals.protocol import EXTRACTORS, PROMPTS, ExtractorName
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.evals.settings import (

@@ -18,7 +18,8 @@ from smolvideo.cli.flags import (
     takes,
 )
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.options import DOWNLOAD_FIELDS, EngineFlags, read_sampling
+from smolvideo.cli.model_options import EngineFlags
+from smolvideo.cli.options import DOWNLOAD_FIELDS, read_sampling
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions

@@ -10,9 +10,9 @@ from PIL import Image
 
 from smolvideo.cli.flags import FilePath, Flags, SectionCommand, argument, flag, takes
 from smolvideo.cli.model_choice import choose_engine
+from smolvideo.cli.model_options import ModelFlags
 from smolvideo.cli.options import (
     DownloadFlags,
-    ModelFlags,
     SamplingFlags,
     ScreenFlags,
     geometry_flag,

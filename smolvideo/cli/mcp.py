@@ -9,13 +9,8 @@ import click
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
 from smolvideo.cli.flags import FilePath, Flags, SectionCommand, flag, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.options import (
-    EngineFlags,
-    GeometryFlags,
-    RemoteFlags,
-    SamplingFlags,
-    read_sampling,
-)
+from smolvideo.cli.model_options import EngineFlags, RemoteFlags
+from smolvideo.cli.options import GeometryFlags, SamplingFlags, read_sampling
 from smolvideo.engines import Engine
 from smolvideo.errors import ModelError
 from smolvideo.progress import OnProgress

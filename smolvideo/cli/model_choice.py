@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rich.text import Text
 
-from smolvideo.cli.options import ModelFlags, read_engine_spec
+from smolvideo.cli.model_options import ModelFlags, read_engine_spec
 from smolvideo.cost.choose import Candidate, ModelChoice, NoModelError, choose_model
 from smolvideo.engines import Engine, EngineSpec
 from smolvideo.errors import SmolVideoError

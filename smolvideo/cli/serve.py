@@ -9,13 +9,8 @@ import click
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
 from smolvideo.cli.flags import FilePath, Flags, IntegerType, SectionCommand, SizeType, flag, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.options import (
-    EngineFlags,
-    GeometryFlags,
-    PromptFlags,
-    SamplingFlags,
-    read_sampling,
-)
+from smolvideo.cli.model_options import EngineFlags
+from smolvideo.cli.options import GeometryFlags, PromptFlags, SamplingFlags, read_sampling
 from smolvideo.engines import Engine
 from smolvideo.errors import ModelError
 from smolvideo.progress import OnProgress

@@ -10,15 +10,13 @@ import click
 
 from smolvideo.cli.flags import Flags, argument, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine, choose_for_plan
+from smolvideo.cli.model_options import EngineFlags, RemoteFlags, read_engine_spec
 from smolvideo.cli.options import (
     DownloadFlags,
-    EngineFlags,
     GenerationFlags,
     GeometryFlags,
-    RemoteFlags,
     SchemaFlags,
     read_download,
-    read_engine_spec,
     read_generation,
     read_list,
 )

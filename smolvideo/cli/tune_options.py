@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, argument, flag
-from smolvideo.cli.options import ModelFlags
+from smolvideo.cli.model_options import ModelFlags
 from smolvideo.engines import ARITHMETICS, EngineSpec
 from smolvideo.errors import UsageError
 from smolvideo.tune.options import METHODS, PARTS, TuneOptions

@@ -40,7 +40,6 @@ from smolvideo.pipeline.plan_prompt import (
 from smolvideo.pipeline.prepare_prompt import (
     PreparedPrompt,
     allocate_frames,
-    load_frames,
     prepare,
     reserve_context,
 )
@@ -53,6 +52,7 @@ from smolvideo.pipeline.prepare_turns import (
     pack_turns,
     place_media,
 )
+from smolvideo.pipeline.source_frames import load_frames
 
 __all__ = [
     "NANO_NOTICE",

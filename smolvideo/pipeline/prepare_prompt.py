@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self, TypeVar
 
 from smolvideo.engines import GenerationOptions
@@ -68,43 +67,6 @@ class PreparedPrompt:
     notices: tuple[str, ...]
     frame_notices: tuple[str, ...]
     seconds: Mapping[str, float]
-
-
-def load_frames(
-    source: VideoSource | str | Path,
-    sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
-    *,
-    reader: str = "auto",
-    fit: Callable[[Images], Images] | None = None,
-    geometry: str | None = None,
-    times: Sequence[float] | None = None,
-    longest: int | None = None,
-    on_progress: OnProgress = no_progress,
-) -> FrameBatch:
-    """Decode the sampled frames of one source, or the frames on screen at ``times``.
-
-    Raises SourceError or ReaderError, as ``resolve_source``, ``open_video`` and ``sample_frames``
-    do, and UsageError for a folder of several videos.
-    """
-    one, *more = resolve_all(source, on_progress=on_progress)
-    if more:
-        raise UsageError(f"`{source}` holds {1 + len(more)} videos: name one of them")
-
-    def load() -> FrameBatch:
-        state = file_state(one.path)
-        with open_video(one.path, kind=one.kind, reader=reader) as opened:
-            batch = sample_frames(
-                opened,
-                sampling,
-                times=times,
-                transform=fit,
-                geometry=geometry,
-                max_side=longest,
-                on_progress=on_progress,
-            )
-        return replace(batch, state=state)
-
-    return read_unchanged(load, one.path)
 
 
 def prepare(

@@ -10,7 +10,7 @@ from support import clipmaker
 
 from smolvideo.errors import ReaderError
 from smolvideo.frames import VideoMetadata
-from smolvideo.pipeline.prepare_prompt import load_frames
+from smolvideo.pipeline import load_frames
 from smolvideo.readers import open_video
 from smolvideo.readers.discontinuities import Part
 from smolvideo.readers.joined_reader import JoinedReader
