@@ -24,6 +24,7 @@ from smolvideo.network.threads import parallel_call
 if TYPE_CHECKING:
     from smolvideo.network.kernels.flash_attention import StridedRows
     from smolvideo.network.kernels.jit import JitFunction
+    from smolvideo.network.linear import Linear
 
 SoftmaxFn = Callable[[Tensor, Tensor], None]
 
@@ -207,6 +208,26 @@ def attention_backend(
     if dtype is torch.float32 and in_int16 and width % 2 == 0:
         return CompiledInBackground(_select_int16_backend)
     return None
+
+
+class LayerBackend:
+    """Attention backend of one layer, for inference on a CPU: heads of ``width`` elements.
+
+    In float32 it is the compiled one only while ``output``, the layer's last projection, computes
+    in int8: that may be decided, and changed, after loading.
+    """
+
+    def __init__(self, width: int, dtype: torch.dtype, output: "Linear") -> None:
+        self._output = output
+        self._in_int16 = dtype is torch.float32 and output.int8_product is not None
+        self.compiled = attention_backend(width, dtype, in_int16=self._in_int16)
+
+    def get(self) -> AttentionBackend:
+        """Return the backend; waits for compilation."""
+        is_exact = self._output.int8_product is None or not self._output.uses_int8
+        if self.compiled is None or (self._in_int16 and is_exact):
+            return TORCH_BACKEND
+        return self.compiled.get()
 
 
 def _select_int16_backend(kept: bool) -> AttentionBackend:

@@ -11,10 +11,9 @@ from smolvideo.models.network_config import TextConfig
 from smolvideo.network.attention import (
     TORCH_BACKEND,
     AttentionBackend,
-    attention_backend,
+    LayerBackend,
     attention_reference,
 )
-from smolvideo.network.compilation import CompiledInBackground
 from smolvideo.network.int8_arithmetic import swiglu_mlp
 from smolvideo.network.kv_cache import BatchedKVCache, KVCache
 from smolvideo.network.linear import Embedding, Linear, concat_linear
@@ -67,8 +66,7 @@ class TextAttention(nn.Module):
         self.v_proj = Linear(width, self.kv_heads * head, bias=False)
         self.o_proj = Linear(self.heads * head, width, bias=False)
         self.qkv_proj: Linear | None = None
-        self.compiled_backend: CompiledInBackground[AttentionBackend] | None = None
-        self._in_int16 = False
+        self.backend: LayerBackend | None = None
 
     def fuse_projections(self) -> None:
         """Fuse the projections of queries, keys and values; for inference only."""
@@ -77,16 +75,12 @@ class TextAttention(nn.Module):
 
     def use_compiled_attention(self, dtype: torch.dtype) -> None:
         """Prefill with the fastest attention backend; for inference on a CPU only."""
-        self._in_int16 = dtype is torch.float32 and self.o_proj.int8_product is not None
-        self.compiled_backend = attention_backend(self.head_dim, dtype, in_int16=self._in_int16)
+        self.backend = LayerBackend(self.head_dim, dtype, self.o_proj)
 
     @property
     def attention_backend(self) -> AttentionBackend:
-        """Attention backend for prefill; torch's in float32 where this layer is not int8."""
-        is_exact = self.o_proj.int8_product is None or not self.o_proj.uses_int8
-        if self.compiled_backend is None or (self._in_int16 and is_exact):
-            return TORCH_BACKEND
-        return self.compiled_backend.get()
+        """Attention backend for prefill."""
+        return TORCH_BACKEND if self.backend is None else self.backend.get()
 
     def project(self, x: Tensor) -> Tensor:
         """Project ``[B, L, D]`` to queries, keys and values, ``[B, L, H + 2 G, d]``."""

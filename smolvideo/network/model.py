@@ -126,7 +126,8 @@ class SmolVLM(nn.Module):
     def encode_kernels(self) -> tuple[CompiledInBackground[Any], ...]:
         """Kernels that ``encode_images`` waits for."""
         layer = cast(VisionLayer, self.model.vision_model.encoder.layers[0])
-        kernel = layer.self_attn.compiled_backend
+        backend = layer.self_attn.backend
+        kernel = None if backend is None else backend.compiled
         passes = compiled_row_passes() if layer.mlp.fc1.int8_product is not None else None
         return tuple(kernel for kernel in (kernel, passes) if kernel is not None)
 

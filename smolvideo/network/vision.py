@@ -11,10 +11,9 @@ from smolvideo.models.network_config import NetworkConfig, VisionConfig
 from smolvideo.network.attention import (
     TORCH_BACKEND,
     AttentionBackend,
-    attention_backend,
+    LayerBackend,
     attention_reference,
 )
-from smolvideo.network.compilation import CompiledInBackground
 from smolvideo.network.int8_arithmetic import gelu_mlp
 from smolvideo.network.linear import Embedding, Linear, concat_linear
 
@@ -55,8 +54,7 @@ class VisionAttention(nn.Module):
         self.v_proj = Linear(config.hidden_size, config.hidden_size)
         self.out_proj = Linear(config.hidden_size, config.hidden_size)
         self.qkv_proj: Linear | None = None
-        self.compiled_backend: CompiledInBackground[AttentionBackend] | None = None
-        self._in_int16 = False
+        self.backend: LayerBackend | None = None
 
     def fuse_projections(self) -> None:
         """Fuse the projections of queries, keys and values; for inference only."""
@@ -65,17 +63,12 @@ class VisionAttention(nn.Module):
 
     def use_compiled_attention(self) -> None:
         """Use the fastest attention backend; for inference on a CPU only."""
-        dtype = self.out_proj.bias.dtype
-        self._in_int16 = dtype is torch.float32 and self.out_proj.int8_product is not None
-        self.compiled_backend = attention_backend(self.head_dim, dtype, in_int16=self._in_int16)
+        self.backend = LayerBackend(self.head_dim, self.out_proj.bias.dtype, self.out_proj)
 
     @property
     def attention_backend(self) -> AttentionBackend:
-        """Attention backend for inference; torch's in float32 where this layer is not int8."""
-        is_exact = self.out_proj.int8_product is None or not self.out_proj.uses_int8
-        if self.compiled_backend is None or (self._in_int16 and is_exact):
-            return TORCH_BACKEND
-        return self.compiled_backend.get()
+        """Attention backend for inference."""
+        return TORCH_BACKEND if self.backend is None else self.backend.get()
 
     def forward(self, x: Tensor, to: Tensor) -> Tensor:
         """``to`` plus self-attention of ``x``, both ``[N, P, D]``."""
