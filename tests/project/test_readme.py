@@ -301,14 +301,15 @@ def int8_table() -> list[str]:
 
 def formats_table() -> list[str]:
     """Tabulate the accuracy of each weight format on trained weights."""
-    file = ROOT / ".github" / "bench" / "weight-formats.json"
-    content = json.loads(file.read_text("utf-8"))
-    assert not content["machine"]["commit"].endswith("-dirty")
+    formats: dict[str, dict[str, float]] = {}
+    for file in ("weight-formats-int8-arithmetic", "weight-formats"):
+        content = json.loads((ROOT / ".github" / "bench" / f"{file}.json").read_text("utf-8"))
+        assert not content["machine"]["commit"].endswith("-dirty")
+        formats |= content["formats"]
     rows = [
         "| weights | perplexity | times that of float32 | same most likely token | KL divergence |",
         "|---|---|---|---|---|",
     ]
-    formats: dict[str, dict[str, float]] = content["formats"]
     for name, found in sorted(formats.items(), key=lambda item: item[1]["kl_divergence"]):
         assert found["ties"] == 0
         rows.append(
