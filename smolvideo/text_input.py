@@ -95,7 +95,7 @@ def read_file_or_pipe(path: Path, max_bytes: int = -1) -> bytes:
         except BlockingIOError:  # a writer has it open, but has not written yet
             begins = None
         if begins == b"":
-            raise OSError(errno.ENXIO, "it is a pipe, and nobody writes into it")
+            raise OSError(errno.ENXIO, "it is a pipe that no program writes to")
         os.set_blocking(descriptor, True)
         begins = begins or b""
         return begins + pipe.read(-1 if max_bytes < 0 else max(0, max_bytes - len(begins)))

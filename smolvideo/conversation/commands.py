@@ -50,7 +50,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("frames", "/frames 20", "look again, with so many frames", "words"),
+        Command("frames", "/frames 20", "sample the video again, with N frames", "words"),
         Command("zoom", "/zoom 1:10 1:40", "look closely at one part", "words"),
         Command("add", "/add FILE", "look at one more video or picture", "media"),
         Command("subtitles", "/subtitles FILE|auto|off", "what is said in the video", "subtitles"),

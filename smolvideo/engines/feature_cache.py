@@ -194,8 +194,8 @@ class FeatureCache:
                     # Foreign files are neither counted nor deleted.
                     if _OURS.fullmatch(file.name):
                         with suppress(OSError):
-                            told = file.stat(follow_symlinks=False)
-                            yield _Entry(Path(file.path), told.st_size, told.st_mtime)
+                            found = file.stat(follow_symlinks=False)
+                            yield _Entry(Path(file.path), found.st_size, found.st_mtime)
 
     def _shards(self) -> list[Path]:
         try:

@@ -108,11 +108,11 @@ def weight_files_stat(weights: WeightFiles, adapter: Adapter | None = None) -> b
         facts.append(adapter.sha256)
     for file in weights.files:
         try:
-            told = file.stat()
+            found = file.stat()
         except OSError as error:
             raise ModelError(f"cannot read `{file}`: {error.strerror or error}") from error
         where = str(file.resolve())
-        stamps = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        stamps = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         facts.append([where, *stamps])
     return _digest(json.dumps(facts).encode())
 
@@ -135,7 +135,7 @@ def weights_digest(
     if cache.read(state, memoryview(found)):
         return bytes(found)
     digest = _hash_weights(weights, adapter)
-    newest = max(max(told.st_mtime, told.st_ctime) for told in map(Path.stat, weights.files))
+    newest = max(max(found.st_mtime, found.st_ctime) for found in map(Path.stat, weights.files))
     if newest < begun - _UNSETTLED_SECONDS and weight_files_stat(weights, adapter) == state:
         cache.write(state, memoryview(digest))
     return digest
@@ -164,9 +164,9 @@ def _hash_weights(weights: WeightFiles, adapter: Adapter | None) -> bytes:
 
 
 def _hash_tensor(file: Path, header: WeightHeader, name: str) -> str:
-    told = header.tensors[name]
-    start, end = told["data_offsets"]
-    hashed = hashlib.blake2b(f"{told['dtype']} {told['shape']}".encode(), digest_size=KEY_BYTES)
+    entry = header.tensors[name]
+    start, end = entry["data_offsets"]
+    hashed = hashlib.blake2b(f"{entry['dtype']} {entry['shape']}".encode(), digest_size=KEY_BYTES)
     try:
         # Not mapped: pages of a mapped file would stay in the process.
         with file.open("rb", buffering=0) as stream:

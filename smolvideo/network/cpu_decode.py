@@ -144,8 +144,8 @@ class CpuDecoder:
         return WeightMatrix(
             weights=np.array([weight.data_ptr() for weight in weights]),
             scales=np.array([scale.data_ptr() for scale in scales]),
-            dtype_witness=np.empty(0, _NUMPY_DTYPES[weights[0].dtype]),
-            scale_dtype_witness=np.empty(0, _NUMPY_DTYPES[scales[0].dtype]),
+            weights_like=np.empty(0, _NUMPY_DTYPES[weights[0].dtype]),
+            scales_like=np.empty(0, _NUMPY_DTYPES[scales[0].dtype]),
             outputs=outputs,
             inputs=inputs,
             tile=tile,

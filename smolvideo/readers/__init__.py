@@ -37,8 +37,8 @@ def open_video(path: Path | str, *, kind: MediaKind = "video", reader: str = "au
             _check_installed(name)
             if name not in PROBED_BY_PYAV or errors:
                 return SubprocessReader(path, name)
-            witness, known = _probe_with_pyav(path)
-            opened = SubprocessReader(path, name, witness=witness)
+            probe, known = _probe_with_pyav(path)
+            opened = SubprocessReader(path, name, probe=probe)
             if known is not None:
                 opened.metadata = opened.metadata.with_notices_of(known)
             return opened

@@ -39,27 +39,27 @@ class Probe:
     times: Sequence[float]
 
 
-def refuse_unsupported(witness: Probe | None, reader: str, name: str) -> None:
+def refuse_unsupported(probe: Probe | None, reader: str, name: str) -> None:
     """Raise ReaderError if the file ``name`` has features that ``reader`` does not support."""
-    if witness is not None and witness.unsupported_features:
-        raise _refusal(name, reader, f"it knows nothing of {witness.unsupported_features}")
+    if probe is not None and probe.unsupported_features:
+        raise _refusal(name, reader, f"it knows nothing of {probe.unsupported_features}")
 
 
 def check_against_probe(
-    witness: Probe | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
+    probe: Probe | None, reader: str, name: str, times: Sequence[float], size: tuple[int, int]
 ) -> list[float]:
     """Return the ``times`` that ``reader`` found in the file ``name``, on the player's clock.
 
     Raises ReaderError if its frame times or its frame size (width, height) differ from the
     reference.
     """
-    if witness is None:
+    if probe is None:
         return list(times)
-    refuse_unsupported(witness, reader, name)
-    if (witness.width, witness.height) != size:
-        given, shown = f"{size[0]} x {size[1]}", f"{witness.width} x {witness.height}"
+    refuse_unsupported(probe, reader, name)
+    if (probe.width, probe.height) != size:
+        given, shown = f"{size[0]} x {size[1]}", f"{probe.width} x {probe.height}"
         raise _refusal(name, reader, f"{given} pixels instead of {shown}")
-    known = list(witness.times)
+    known = list(probe.times)
     shift = known[0] - times[0]
     if len(known) != len(times) or any(
         abs(mine + shift - true) > _PROBE_TOLERANCE for mine, true in zip(times, known, strict=True)

@@ -47,16 +47,16 @@ class DecordReader(VideoReader):
 
     name = "decord"
 
-    def __init__(self, path: Path, witness: Probe | None = None) -> None:
+    def __init__(self, path: Path, probe: Probe | None = None) -> None:
         self._path = path
-        self._witness = witness
+        self._witness = probe
         # Refuse what decord would read wrongly, before it opens the file.
         refuse_text(path)
         if names_a_sequence(path):
             raise ReaderError(
                 f"the reader `decord` takes `{path.name}` for a sequence of pictures", hint=_HINT
             )
-        refuse_unsupported(witness, self.name, path.name)
+        refuse_unsupported(probe, self.name, path.name)
         self._decord = _import_decord()
         if _is_transport_stream(path):
             raise ReaderError(
@@ -70,7 +70,7 @@ class DecordReader(VideoReader):
         check_frame_size(first.shape[1], first.shape[0], path.name)
         size = first.shape[1], first.shape[0]
         self._end -= self._times[0]
-        self._times = check_against_probe(witness, self.name, path.name, self._times, size)
+        self._times = check_against_probe(probe, self.name, path.name, self._times, size)
         self._end += self._times[0]
         rate = float(self._video.get_avg_fps())
         self.metadata = VideoMetadata(
@@ -167,11 +167,11 @@ class OpencvReader(VideoReader):
 
     name = "opencv"
 
-    def __init__(self, path: Path, witness: Probe | None = None) -> None:
+    def __init__(self, path: Path, probe: Probe | None = None) -> None:
         self._path = path
-        self._witness = witness
+        self._witness = probe
         refuse_text(path)
-        refuse_unsupported(witness, self.name, path.name)
+        refuse_unsupported(probe, self.name, path.name)
         self._cv2 = _import_opencv()
         self._times: list[float] | None = None
         self._capture: Any = None

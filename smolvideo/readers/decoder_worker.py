@@ -70,9 +70,9 @@ class DecoderServer:
                 self._reply(request, times=self._opened().frame_times())
             case "key_frame_times":
                 self._reply(request, times=self._opened().key_frame_times())
-            case "witness":
+            case "probe":
                 found = self._opened().probe()
-                self._reply(request, witness=None if found is None else asdict(found))
+                self._reply(request, probe=None if found is None else asdict(found))
             case "text_track":
                 self._reply(request, texts=[asdict(text) for text in self._opened().text_track()])
             case "close":
@@ -84,9 +84,9 @@ class DecoderServer:
 
     def _open(self, request: Payload) -> None:
         self._close()
-        known = request["witness"]
-        witness = None if known is None else Probe(**known)
-        self._reader = open_in_process(Path(request["path"]), request["reader"], witness)
+        known = request["probe"]
+        probe = None if known is None else Probe(**known)
+        self._reader = open_in_process(Path(request["path"]), request["reader"], probe)
         self._reply(request, metadata=asdict(self._reader.metadata))
 
     def _close(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.frames import Discontinuity
-from smolvideo.readers.ffmpeg_input import Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange
 
 Times = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ class Part:
     ``key_frames``: None where the packets carry no key-frame flag.
     """
 
-    stretch: Stretch
+    byte_range: ByteRange
     first: float
     last: float
     first_decoded: float
@@ -149,14 +149,14 @@ class Part:
 
 
 def make_part(
-    stretch: Stretch, stamps: Stamps, *, wraps: bool = False, stream_id: int | None = None
+    byte_range: ByteRange, stamps: Stamps, *, wraps: bool = False, stream_id: int | None = None
 ) -> Part:
     """Make the part of one or more packets with these time stamps."""
     steps = np.diff(np.sort(stamps.shown))
     steps = steps[steps > _SAME_TIME]
     # A single time stamp may be damaged: first and last are searched at the two ends only.
     return Part(
-        stretch,
+        byte_range,
         first=float(stamps.shown[:_NEAR_THE_END].min()),
         last=float(stamps.shown[-_NEAR_THE_END:].max()),
         first_decoded=float(stamps.decoded[0]),
@@ -328,7 +328,7 @@ def find_lead(parts: Sequence[Part], stamps: Sequence[Stamps], place: int) -> Le
         first = int(found[-1]) if len(found) else 0
         positions.insert(0, int(one.positions[first]))
         shifts.insert(0, clocks[before] - clocks[place])
-        end = parts[place - 1].stretch.end
+        end = parts[place - 1].byte_range.end
         if end - positions[0] > _MAX_LEAD:
             return None
         if len(found):

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from smolvideo.readers.base import NotAVideoError
-from smolvideo.readers.ffmpeg_input import FileSlice, Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange, FileSlice
 from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS, Box, boxes_at, boxes_in
 
 _MAX_ELEMENTS = 10_000
@@ -81,11 +81,11 @@ class Encryption:
         return self.place < len(others) and others[self.place] == stream.index
 
 
-def encryption_in(path: Path, stretch: Stretch | None = None) -> list[Encryption]:
+def encryption_in(path: Path, byte_range: ByteRange | None = None) -> list[Encryption]:
     """Return the encrypted streams that a file, or a byte range of it, declares; empty for unknown
     containers."""
     with (
-        path.open("rb") if stretch is None else io.BufferedReader(FileSlice(path, stretch))
+        path.open("rb") if byte_range is None else io.BufferedReader(FileSlice(path, byte_range))
     ) as file:
         size = file.seek(0, io.SEEK_END)
         head = _read(file, 0, 2048)

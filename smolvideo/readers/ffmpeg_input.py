@@ -20,7 +20,7 @@ from smolvideo.readers.ipc import beat
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ByteRange:
     """Bytes ``start`` to ``end`` of a file, readable by FFmpeg's ``demuxer`` if preceded by the
     bytes ``head`` and ``gap`` zeros."""
 
@@ -37,18 +37,18 @@ class Stretch:
 
 
 class FileSlice(io.RawIOBase):
-    """Read-only, seekable file object over a ``Stretch``.
+    """Read-only, seekable file object over a ``ByteRange``.
 
     Raises OSError if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, stretch: Stretch) -> None:
+    def __init__(self, path: Path, byte_range: ByteRange) -> None:
         super().__init__()
         self._file = path.open("rb", buffering=0)
-        self._start = stretch.start
-        self._head = stretch.head
-        self._begin = stretch.head_bytes  # offset of the file's own bytes
-        self._size = self._begin + stretch.end - stretch.start
+        self._start = byte_range.start
+        self._head = byte_range.head
+        self._begin = byte_range.head_bytes  # offset of the file's own bytes
+        self._size = self._begin + byte_range.end - byte_range.start
         self._position = 0
 
     def readable(self) -> bool:
@@ -191,7 +191,7 @@ _BUFFER = 2**18
 """Bytes that FFmpeg reads per call from a byte range of a file."""
 
 
-def open_container(path: Path, stretch: Stretch | None = None) -> Any:
+def open_container(path: Path, byte_range: ByteRange | None = None) -> Any:
     """Open a local file or a byte range of it. The protocol and format whitelists keep a playlist
     from making us fetch the files it refers to."""
     import av
@@ -199,11 +199,11 @@ def open_container(path: Path, stretch: Stretch | None = None) -> Any:
     # PyAV up to version 18 fails on a metadata tag that is not UTF-8.
     lenient = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
     options = {**OPTIONS, "format_whitelist": format_whitelist()}
-    if stretch is None:
+    if byte_range is None:
         return av.open(str(path.absolute()), options=options, **lenient)
     return av.open(
-        FileSlice(path, stretch),
-        format=stretch.demuxer,
+        FileSlice(path, byte_range),
+        format=byte_range.demuxer,
         options=options,
         buffer_size=_BUFFER,
         **lenient,

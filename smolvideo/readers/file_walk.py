@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smolvideo.readers.elements import ELEMENT_FORMATS, Flash, Format, Gif, Png, WebP
-from smolvideo.readers.ffmpeg_input import Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange
 from smolvideo.readers.ipc import beat
 from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS
 from smolvideo.readers.stream_formats import STREAM_FORMATS, Dv, Obu
@@ -316,11 +316,11 @@ class FileAfterPackets:
         return self.found
 
 
-def find_stretches(
+def find_byte_ranges(
     file: BinaryIO, end: int, kind: type[Format], begin: int = 0
-) -> tuple[list[Stretch], int | None]:
+) -> tuple[list[ByteRange], int | None]:
     """Return the byte ranges of joined files of one format, up to one of another format, and the
     end that the last one claims."""
     found = walk(file, begin, end, kind)
     bounds = zip(found.starts, [*found.starts[1:], end], strict=True)
-    return [Stretch(*ends, kind.demuxer) for ends in bounds], found.end
+    return [ByteRange(*ends, kind.demuxer) for ends in bounds], found.end

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from smolvideo.readers.discontinuities import Lead, Part, Stamps, find_breaks, find_lead, make_part
-from smolvideo.readers.ffmpeg_input import Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange
 from smolvideo.readers.file_walk import Flv, next_file
 from smolvideo.readers.ipc import beat
 
@@ -72,7 +72,7 @@ def find_flv_parts(path: Path, begin: int, end: int) -> tuple[list[Part], int]:
         starts = [(first, b""), *(_joint(file, tags, index) for index in cuts[1:-1])]
         ends = [*(tags.ends[index - 1] for index in cuts[1:-1]), last_end]
         parts = [
-            replace(make_part(Stretch(start, last, "flv", head), one), lost_before=is_lost)
+            replace(make_part(ByteRange(start, last, "flv", head), one), lost_before=is_lost)
             for one, (start, head), last, is_lost in zip(within, starts, ends, lost, strict=True)
         ]
         parts[-1] = replace(parts[-1], lost_after=last_end < end)
@@ -82,8 +82,8 @@ def find_flv_parts(path: Path, begin: int, end: int) -> tuple[list[Part], int]:
             if lead is not None:
                 start = int(within[index].positions[0])
                 head = _opening(file, tags, start) + _lead_in(file, tags, lead)
-                stretch = replace(parts[index].stretch, start=start, head=head)
-                parts[index] = replace(parts[index], stretch=stretch)
+                byte_range = replace(parts[index].byte_range, start=start, head=head)
+                parts[index] = replace(parts[index], byte_range=byte_range)
     return parts, tags.end
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from smolvideo.readers.discontinuities import JUMP_AHEAD_SECONDS, STEP_BACK_SECONDS
-from smolvideo.readers.ffmpeg_input import Stretch, find_header
+from smolvideo.readers.ffmpeg_input import ByteRange, find_header
 from smolvideo.readers.file_walk import Mp4
 from smolvideo.readers.ipc import beat
 from smolvideo.readers.mp4_boxes import TOP_LEVEL_KINDS, Box, box_at, child_box, child_boxes
@@ -36,12 +36,12 @@ class _Movie:
     default_duration: int
 
 
-def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stretch], int]:
+def find_byte_ranges(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[ByteRange], int]:
     """Return the byte ranges that are on one clock each, by the decoding times of fragments, and
     the end that the last box states."""
     boxes = list(_boxes(file, begin, end))
     indexed = any(box.kind in (b"sidx", b"mfra") for box in boxes)
-    stretches: list[Stretch] = []
+    byte_ranges: list[ByteRange] = []
     base, start, head, gap = begin, begin, b"", 0
     movie: _Movie | None = None
     expected: float | None = None
@@ -50,7 +50,7 @@ def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stret
         has_media = has_media or box.kind in _MEDIA
         # A new file, its movie box, or a fragment that may be on another clock.
         if box.kind == b"ftyp" and has_media:
-            stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+            byte_ranges.append(ByteRange(start, box.start, _DEMUXER, head, gap))
             base = start = box.start
             head, gap, movie, expected, has_media = b"", 0, None, None, False
         elif box.kind == b"moov" and movie is None:
@@ -60,11 +60,11 @@ def find_stretches(file: BinaryIO, end: int, begin: int = 0) -> tuple[list[Stret
             if span is None:
                 continue
             if expected is not None and _is_break(span[0] - expected, indexed=indexed):
-                stretches.append(Stretch(start, box.start, _DEMUXER, head, gap))
+                byte_ranges.append(ByteRange(start, box.start, _DEMUXER, head, gap))
                 start = box.start
                 head, gap = _opening(file, base, movie.end, start)
             expected = span[1]
-    return [*stretches, Stretch(start, end, _DEMUXER, head, gap)], _end_of(file, boxes, end)
+    return [*byte_ranges, ByteRange(start, end, _DEMUXER, head, gap)], _end_of(file, boxes, end)
 
 
 def _end_of(file: BinaryIO, boxes: list[Box], end: int) -> int:

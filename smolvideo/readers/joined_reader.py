@@ -181,7 +181,7 @@ class JoinedReader(VideoReader):
     def _is_empty(self, index: int) -> bool:
         """Return whether a part of another format than the one before it has no frames, although
         it has packets."""
-        if self._parts[index].stretch.demuxer == self._parts[index - 1].stretch.demuxer:
+        if self._parts[index].byte_range.demuxer == self._parts[index - 1].byte_range.demuxer:
             return False
         try:
             self._reader(index)

@@ -32,13 +32,13 @@ from smolvideo.readers.discontinuities import (
 )
 from smolvideo.readers.elements import Format
 from smolvideo.readers.encryption import encryption_in, video_encryption
-from smolvideo.readers.ffmpeg_input import Stretch, open_container
+from smolvideo.readers.ffmpeg_input import ByteRange, open_container
 from smolvideo.readers.file_walk import (
     Flv,
     Mp4,
     Transport,
+    find_byte_ranges,
     find_following,
-    find_stretches,
     format_at,
 )
 from smolvideo.readers.flv_tags import find_flv_parts
@@ -157,7 +157,7 @@ def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
         begin = 0
         end: int | None = None
         if kind is None and (runs := _runs_after_raw(path, file, size)):
-            begin = runs[0].stretches[0].end
+            begin = runs[0].byte_ranges[0].end
             kind = format_at(file, begin, size)
         while kind is not None:
             run, end = _read_run(path, file, kind, begin, size)
@@ -167,17 +167,19 @@ def _read_survey(path: Path, size: int) -> tuple[list[Part], int | None]:
                 file.seek(end)
                 if any(file.read(_SMALL)):  # no padding
                     runs.append(_Run([], []))
-                    run.stretches[-1] = replace(run.stretches[-1], end=end)
+                    run.byte_ranges[-1] = replace(run.byte_ranges[-1], end=end)
                     end = size
             kind = following
             begin = end or size
     if len(runs) == 1:
         run = runs[0]
-        return run.parts or (_measured(path, run.stretches) if len(run.stretches) > 1 else []), end
+        return run.parts or (
+            _measured(path, run.byte_ranges) if len(run.byte_ranges) > 1 else []
+        ), end
     parts: list[Part] = []
     lost = False
     for run in runs:
-        found = run.parts or _measured(path, run.stretches)
+        found = run.parts or _measured(path, run.byte_ranges)
         if found and lost:
             found[0] = replace(found[0], lost_before=True)
         lost = not found
@@ -193,7 +195,7 @@ class _Run:
     FFmpeg's, and their byte ranges otherwise."""
 
     parts: list[Part]
-    stretches: list[Stretch]
+    byte_ranges: list[ByteRange]
 
 
 def _read_run(
@@ -201,7 +203,7 @@ def _read_run(
 ) -> tuple[_Run, int | None]:
     """Return the files of one format from ``begin`` on, and where they end by their structure; None
     if it does not tell."""
-    stretches = [Stretch(begin, size, kind.demuxer)]
+    byte_ranges = [ByteRange(begin, size, kind.demuxer)]
     parts: list[Part] = []
     end: int | None
     if kind is Transport:
@@ -209,42 +211,42 @@ def _read_run(
         layout = layout_of(file.read(_HEAD))
         assert layout is not None
         parts, end = find_transport_parts(
-            path, layout, lambda: _best_stream_id(path, stretches[0]), begin, size
+            path, layout, lambda: _best_stream_id(path, byte_ranges[0]), begin, size
         )
     elif kind is Flv:
         parts, end = find_flv_parts(path, begin, size)
     elif kind is Mp4:
-        stretches, end = _files_of_mp4(file, begin, size)
+        byte_ranges, end = _files_of_mp4(file, begin, size)
     else:
-        stretches, end = find_stretches(file, size, kind, begin)
+        byte_ranges, end = find_byte_ranges(file, size, kind, begin)
     stop = size
     if end is not None and format_at(file, end, size) is not None:
         stop = end
-        stretches[-1] = replace(stretches[-1], end=stop)
-    if kind.demuxer in _CODES and len(stretches) == 1:
+        byte_ranges[-1] = replace(byte_ranges[-1], end=stop)
+    if kind.demuxer in _CODES and len(byte_ranges) == 1:
         parts = _find_program_parts(path, kind.demuxer, begin, stop)
         end = None if stop == size else stop
-    if kind in _BY_CLOCK or any(one.head for one in stretches):
+    if kind in _BY_CLOCK or any(one.head for one in byte_ranges):
         parts = _without_noise(parts)
-    return _Run(parts, stretches), end
+    return _Run(parts, byte_ranges), end
 
 
-def _files_of_mp4(file: BinaryIO, begin: int, size: int) -> tuple[list[Stretch], int]:
+def _files_of_mp4(file: BinaryIO, begin: int, size: int) -> tuple[list[ByteRange], int]:
     """Return the byte ranges of MP4 files from ``begin`` on, and the end that the last one states,
     up to a file of another format, after which the search for the next MP4 file may have gone."""
-    stretches, end = joined_mp4.find_stretches(file, size, begin)
-    for index, one in enumerate(stretches[:-1]):
+    byte_ranges, end = joined_mp4.find_byte_ranges(file, size, begin)
+    for index, one in enumerate(byte_ranges[:-1]):
         # A part split off by its clock has no header, hence no stated end.
-        if not one.head and not stretches[index + 1].head:
-            own = joined_mp4.find_stretches(file, one.end, one.start)[1]
+        if not one.head and not byte_ranges[index + 1].head:
+            own = joined_mp4.find_byte_ranges(file, one.end, one.start)[1]
             if format_at(file, own, one.end) is not None:
-                return [*stretches[:index], replace(one, end=own)], own
-    return stretches, end
+                return [*byte_ranges[:index], replace(one, end=own)], own
+    return byte_ranges, end
 
 
-def _best_stream_id(path: Path, stretch: Stretch) -> int:
+def _best_stream_id(path: Path, byte_range: ByteRange) -> int:
     """Return the id of FFmpeg's best video stream."""
-    with open_container(path, stretch if stretch.start else None) as container:
+    with open_container(path, byte_range if byte_range.start else None) as container:
         best = container.streams.best("video")
         return int(best.id) if best is not None else 0
 
@@ -261,14 +263,14 @@ def _runs_after_raw(path: Path, file: BinaryIO, size: int) -> list[_Run]:
     with open_container(path) as container:
         demuxer = str(container.format.name)
     following = find_following(file, 1, size) if demuxer in _RAW else None
-    return [] if following is None else [_Run([], [Stretch(0, following, demuxer)])]
+    return [] if following is None else [_Run([], [ByteRange(0, following, demuxer)])]
 
 
 def _find_program_parts(path: Path, demuxer: str, begin: int, end: int) -> list[Part]:
     """Return the parts on one clock of the bytes ``begin`` to ``end``; empty for a single one."""
     code = _CODES[demuxer]
     whole = not begin and end == path.stat().st_size
-    stamps, others, _ = _read_stamps(path, None if whole else Stretch(begin, end, demuxer))
+    stamps, others, _ = _read_stamps(path, None if whole else ByteRange(begin, end, demuxer))
     stamps, others = (replace(one, positions=one.positions + begin) for one in (stamps, others))
     starts = [begin]
     with path.open("rb") as file:
@@ -284,7 +286,7 @@ def _find_program_parts(path: Path, demuxer: str, begin: int, end: int) -> list[
         return []
     parts = _measured_program(path, stamps, [*starts, end], demuxer)
     joints = [
-        part.stretch.start for before, part in pairwise(parts) if is_discontinuous(before, part)
+        part.byte_range.start for before, part in pairwise(parts) if is_discontinuous(before, part)
     ]
     if len(joints) < len(parts) - 1:
         parts = _measured_program(path, stamps, [begin, *joints, end], demuxer)
@@ -294,7 +296,7 @@ def _find_program_parts(path: Path, demuxer: str, begin: int, end: int) -> list[
 def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
     """Prepend the packets from the last key frame to parts of a program stream that begin within a
     GOP."""
-    bounds = np.searchsorted(stamps.positions, [part.stretch.start for part in parts])
+    bounds = np.searchsorted(stamps.positions, [part.byte_range.start for part in parts])
     ends = [*map(int, bounds), len(stamps)]
     within = [stamps.within(*bounds_of_part) for bounds_of_part in pairwise(ends)]
     keys = [one.keys for one in within]
@@ -306,18 +308,20 @@ def _with_leads(path: Path, parts: list[Part], stamps: Stamps) -> list[Part]:
         for index, part in enumerate(parts):
             lead = find_lead(parts, within, index) if index else None
             if lead is not None:
-                stretch = replace(part.stretch, head=read_program_lead(file, lead))
-                parts[index] = replace(part, stretch=stretch)
+                byte_range = replace(part.byte_range, head=read_program_lead(file, lead))
+                parts[index] = replace(part, byte_range=byte_range)
     return parts
 
 
 def _measured_program(
     path: Path, stamps: Stamps, bounds: Sequence[int], demuxer: str
 ) -> list[Part]:
-    return _measured(path, [Stretch(*ends, demuxer) for ends in pairwise(bounds)], stamps)
+    return _measured(path, [ByteRange(*ends, demuxer) for ends in pairwise(bounds)], stamps)
 
 
-def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = None) -> list[Part]:
+def _measured(
+    path: Path, byte_ranges: Sequence[ByteRange], known: Stamps | None = None
+) -> list[Part]:
     """Return the parts with times from demuxing each on its own: next to a discontinuity, FFmpeg
     makes up times.
 
@@ -328,23 +332,25 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
 
     parts: list[Part] = []
     lost = False
-    for stretch in stretches:
+    for byte_range in byte_ranges:
         others, claimed = _stamps([]), 0.0
         try:
-            is_locked = video_encryption(encryption_in(path, stretch)) is not None
+            is_locked = video_encryption(encryption_in(path, byte_range)) is not None
             stamps = _stamps([])
             if not is_locked:
-                stamps, others, claimed = _read_stamps(path, stretch)
+                stamps, others, claimed = _read_stamps(path, byte_range)
         except av.error.FFmpegError:
             stamps = _stamps([])
         if not len(stamps) and known is not None:
-            ends = np.searchsorted(known.positions, (stretch.start, stretch.end))
+            ends = np.searchsorted(known.positions, (byte_range.start, byte_range.end))
             stamps = known.within(*map(int, ends))
         if len(stamps):
             # FFmpeg's own index is better than these approximate positions.
-            part = make_part(stretch, replace(stamps, keys=None), wraps=stretch.demuxer == "mpeg")
+            part = make_part(
+                byte_range, replace(stamps, keys=None), wraps=byte_range.demuxer == "mpeg"
+            )
             lasting = max(part.seconds, float(np.ptp(others.shown)) if len(others) else 0.0)
-            breaks_off = stretch.demuxer in _CLAIMING and lasting < 0.95 * claimed - 0.5
+            breaks_off = byte_range.demuxer in _CLAIMING and lasting < 0.95 * claimed - 0.5
             parts.append(replace(part, lost_before=lost, breaks_off=breaks_off))
         lost = not len(stamps)
     if parts and lost:
@@ -352,14 +358,14 @@ def _measured(path: Path, stretches: Sequence[Stretch], known: Stamps | None = N
     return parts
 
 
-def _read_stamps(path: Path, stretch: Stretch | None = None) -> tuple[Stamps, Stamps, float]:
+def _read_stamps(path: Path, byte_range: ByteRange | None = None) -> tuple[Stamps, Stamps, float]:
     """Return the stamps of FFmpeg's best video stream, those of all audio, and the duration in
     seconds that the header states (0 if none)."""
     watched: list[tuple[float, float, int, bool]] = []
     others: list[tuple[float, float, int, bool]] = []
     untimed: list[tuple[int, bool]] = []
     position = 0
-    with open_container(path, stretch) as container:
+    with open_container(path, byte_range) as container:
         best = container.streams.best("video")
         if best is None:
             return _stamps([]), _stamps([]), 0.0

@@ -98,7 +98,7 @@ class PyavReader(VideoReader):
         self._times: list[float] | None = None
         self._repeated = 0
         self._keys: list[float] | None = None
-        self._video = VideoStream(path, part.stretch if part is not None and joined else None)
+        self._video = VideoStream(path, part.byte_range if part is not None and joined else None)
         # With frame threads, damage flags of frames come late; errors do not.
         self._cursor = ForwardDecoder(
             lambda threads: self._video.open(threads, strict=threads is None)
@@ -162,7 +162,7 @@ class PyavReader(VideoReader):
         ticks = np.rint((self._key_frames.shown + shift) / self._tick).astype(np.int64)
         positions = self._key_frames.positions
         if self._part is not None:
-            positions = positions - self._part.stretch.start + self._part.stretch.head_bytes
+            positions = positions - self._part.byte_range.start + self._part.byte_range.head_bytes
         return ticks.tolist(), positions.tolist()
 
     def text_track(self) -> list[SubtitleEvent]:
@@ -371,8 +371,8 @@ class PyavReader(VideoReader):
         if self._followed:
             return Ending()
         if self._part is not None and packets is not None and packets.behind is not None:
-            stretch = self._part.stretch
-            last_byte_end = packets.behind - stretch.head_bytes + stretch.start
+            byte_range = self._part.byte_range
+            last_byte_end = packets.behind - byte_range.head_bytes + byte_range.start
             packets = replace(packets, behind=last_byte_end)
         return find_ending(self._path, self._video.container, packets, self._origin, claimed_end)
 

@@ -22,16 +22,16 @@ def _open_with_pyav(path: Path, _: Probe | None) -> VideoReader:
     return PyavReader(path, parts[0] if parts else None)
 
 
-def _open_with_opencv(path: Path, witness: Probe | None) -> VideoReader:
+def _open_with_opencv(path: Path, probe: Probe | None) -> VideoReader:
     from smolvideo.readers.comparison import OpencvReader
 
-    return OpencvReader(path, witness)
+    return OpencvReader(path, probe)
 
 
-def _open_with_decord(path: Path, witness: Probe | None) -> VideoReader:
+def _open_with_decord(path: Path, probe: Probe | None) -> VideoReader:
     from smolvideo.readers.comparison import DecordReader
 
-    return DecordReader(path, witness)
+    return DecordReader(path, probe)
 
 
 def _open_pictures(path: Path) -> VideoReader:
@@ -77,6 +77,6 @@ def readers_for(path: Path, kind: MediaKind, reader: str) -> list[str]:
     return [*READERS] if reader == "auto" else [reader]
 
 
-def open_in_process(path: Path, reader: str, witness: Probe | None = None) -> VideoReader:
+def open_in_process(path: Path, reader: str, probe: Probe | None = None) -> VideoReader:
     """Open a file, or a folder of frames, with one of the ``readers_for`` it, in this process."""
-    return _open_pictures(path) if reader == PICTURES else READERS[reader](path, witness)
+    return _open_pictures(path) if reader == PICTURES else READERS[reader](path, probe)

@@ -35,7 +35,7 @@ class SubprocessReader(VideoReader):
         reader: str,
         limits: DecoderLimits = DEFAULT_LIMITS,
         *,
-        witness: Probe | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self._file = path.name or str(path)
         self._process = acquire_process(limits, reader)
@@ -47,7 +47,7 @@ class SubprocessReader(VideoReader):
                 self._file,
                 path=str(path.absolute()),
                 reader=reader,
-                witness=None if witness is None else asdict(witness),
+                probe=None if probe is None else asdict(probe),
             )
             self.metadata = VideoMetadata(**answer["metadata"])
         except TypeError as error:
@@ -77,7 +77,7 @@ class SubprocessReader(VideoReader):
         return self._times("key_frame_times")
 
     def probe(self) -> Probe | None:
-        known = self._ask("witness")["witness"]
+        known = self._ask("probe")["probe"]
         return None if known is None else Probe(**known)
 
     def text_track(self) -> list[SubtitleEvent]:

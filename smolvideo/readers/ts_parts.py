@@ -19,7 +19,7 @@ from smolvideo.readers.discontinuities import (
     make_part,
 )
 from smolvideo.readers.encryption import streams_in_map
-from smolvideo.readers.ffmpeg_input import Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange
 from smolvideo.readers.file_walk import FileAfterPackets
 from smolvideo.readers.ts_packets import (
     CLOCK,
@@ -63,27 +63,27 @@ def find_transport_parts(
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     # Cut each stream at clock discontinuities.
-    stretches: list[tuple[int, Stamps]] = []
+    byte_ranges: list[tuple[int, Stamps]] = []
     for pid in _in_turn(videos, main_pid):
         stamps = _unwrapped(videos.where(videos.pids == pid))
         cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
-        stretches += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
-    if not stretches:
+        byte_ranges += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
+    if not byte_ranges:
         return [], last_byte_end
-    parts = _parts_of(path, layout, headers, stretches, begin, min(end, last_byte_end))
+    parts = _parts_of(path, layout, headers, byte_ranges, begin, min(end, last_byte_end))
     # Exclude audio of another clock after the last frame.
-    last_end = _end_of_video(path, layout, headers, *stretches[-1])
+    last_end = _end_of_video(path, layout, headers, *byte_ranges[-1])
     if last_end is not None:
-        stretch = replace(parts[-1].stretch, end=last_end)
-        parts[-1] = replace(parts[-1], stretch=stretch, lost_after=True)
+        byte_range = replace(parts[-1].byte_range, end=last_end)
+        parts[-1] = replace(parts[-1], byte_range=byte_range, lost_after=True)
     tables = headers.positions[headers.ids == TABLE]
     parts = [
         replace(
             part,
-            sound_jumps=_others_jump(headers, part.stretch),
-            gaps=_gaps_in(continuity, tables, *stretch),
+            sound_jumps=_others_jump(headers, part.byte_range),
+            gaps=_gaps_in(continuity, tables, *byte_range),
         )
-        for part, stretch in zip(parts, stretches, strict=True)
+        for part, byte_range in zip(parts, byte_ranges, strict=True)
     ]
     return parts, last_byte_end
 
@@ -106,9 +106,9 @@ def _gaps_in(
     return tuple(sorted(found))
 
 
-def _others_jump(headers: Headers, stretch: Stretch) -> bool:
+def _others_jump(headers: Headers, byte_range: ByteRange) -> bool:
     """Return whether the clock of another stream is discontinuous within a byte range."""
-    inside = (headers.positions >= stretch.start) & (headers.positions < stretch.end)
+    inside = (headers.positions >= byte_range.start) & (headers.positions < byte_range.end)
     others = headers.where(inside & (headers.ids >= 0) & ~is_video(headers.ids))
     pids = (others.where(others.pids == pid) for pid in np.unique(others.pids))
     return any(find_breaks(_unwrapped(one)) for one in pids)
@@ -147,41 +147,47 @@ def _parts_of(
     path: Path,
     layout: Layout,
     headers: Headers,
-    stretches: list[tuple[int, Stamps]],
+    byte_ranges: list[tuple[int, Stamps]],
     begin: int,
     end: int,
 ) -> list[Part]:
     tables = headers.positions[headers.ids == TABLE]
     gaps = [
         (int(before.positions[-1]), int(after.positions[0]))
-        for (_, before), (_, after) in pairwise(stretches)
+        for (_, before), (_, after) in pairwise(byte_ranges)
     ]
     # The byte range of each part, with the tables to put in front of it.
     with path.open("rb") as file:
         joints = [
             _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
-            for (pid, _), gap in zip(stretches, gaps, strict=False)
+            for (pid, _), gap in zip(byte_ranges, gaps, strict=False)
         ]
-        first = _first_byte(file, layout, tables, *stretches[0]) or begin
+        first = _first_byte(file, layout, tables, *byte_ranges[0]) or begin
         starts = [(first, b""), *((start, head) for _, start, head in joints)]
         ends = [*(last for last, _, _ in joints), end]
         lost = [first > begin, *(_runs_alone(headers, gap) for gap in gaps)]
         parts = [
             replace(
-                make_part(Stretch(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid),
+                make_part(
+                    ByteRange(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid
+                ),
                 lost_before=is_lost,
             )
             for (pid, stamps), (start, head), last, is_lost in zip(
-                stretches, starts, ends, lost, strict=True
+                byte_ranges, starts, ends, lost, strict=True
             )
         ]
         # A part that begins within a GOP needs the packets from the last key frame on.
         for index in range(1, len(parts)):
-            lead = find_lead(parts, [stamps for _, stamps in stretches], index)
-            if lead is None or stretches[lead.first][0] != stretches[index][0]:
+            lead = find_lead(parts, [stamps for _, stamps in byte_ranges], index)
+            if lead is None or byte_ranges[lead.first][0] != byte_ranges[index][0]:
                 continue
-            head = _lead_in(file, layout, tables, stretches[index][0], lead, parts[index].stretch)
-            parts[index] = replace(parts[index], stretch=replace(parts[index].stretch, head=head))
+            head = _lead_in(
+                file, layout, tables, byte_ranges[index][0], lead, parts[index].byte_range
+            )
+            parts[index] = replace(
+                parts[index], byte_range=replace(parts[index].byte_range, head=head)
+            )
     return parts
 
 
@@ -321,10 +327,10 @@ def _lead_in(
     tables: NDArray[np.int64],
     pid: int,
     lead: Lead,
-    stretch: Stretch,
+    byte_range: ByteRange,
 ) -> bytes:
     """Return the packets of stream ``pid`` that the first frames of a part refer to, shifted to its
-    clock, with continuity counters that lead up to those of its ``stretch``."""
+    clock, with continuity counters that lead up to those of its ``byte_range``."""
     before = tables[tables <= lead.positions[0]]
     around = bytes(layout.sync), bytes(layout.size - layout.sync - PACKET)
     shifts = np.round(np.asarray(lead.shifts) * TICKS_PER_SECOND).astype(np.int64)
@@ -337,7 +343,7 @@ def _lead_in(
             _shift_stamps(packet, int(shift))
             packets.append(packet)
     # Renumber backwards from the first packet of the part.
-    count = _first_counter(file, layout, pid, stretch)
+    count = _first_counter(file, layout, pid, byte_range)
     for packet in reversed(packets):
         has_payload = packet[3] >> 4 & 1  # only packets with a payload are counted
         count -= has_payload
@@ -346,10 +352,10 @@ def _lead_in(
     return b"".join([*found, *(around[0] + packet + around[1] for packet in packets)])
 
 
-def _first_counter(file: BufferedReader, layout: Layout, pid: int, stretch: Stretch) -> int:
-    """Return the continuity counter of the first packet of stream ``pid`` in a stretch
+def _first_counter(file: BufferedReader, layout: Layout, pid: int, byte_range: ByteRange) -> int:
+    """Return the continuity counter of the first packet of stream ``pid`` in a byte_range
     (2.4.3.3)."""
-    for _, rows in packet_rows(file, layout, stretch.start, stretch.end):
+    for _, rows in packet_rows(file, layout, byte_range.start, byte_range.end):
         own = rows[packet_ids(rows) == pid]
         if len(own):
             return int(own[0, 3]) & 15

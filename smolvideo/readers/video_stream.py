@@ -7,7 +7,7 @@ from typing import Any
 from smolvideo.errors import ReaderError
 from smolvideo.readers.base import MAX_PIXELS, NotAVideoError, check_file, check_frame_size
 from smolvideo.readers.encryption import encryption_in, encryption_of, video_encryption
-from smolvideo.readers.ffmpeg_input import Stretch, open_container, refuse_list
+from smolvideo.readers.ffmpeg_input import ByteRange, open_container, refuse_list
 from smolvideo.readers.packet_times import is_still_attachment
 
 _MAX_DECODING_THREADS = 8
@@ -21,24 +21,24 @@ _SEGMENT_SUFFIXES = {".ts", ".m4s", ".cmfv"}
 
 
 class VideoStream:
-    """Opens a file, or a ``stretch`` (byte range) of it, any number of times.
+    """Opens a file, or a ``byte_range`` of it, any number of times.
 
     Raises ReaderError if the file cannot be read.
     """
 
-    def __init__(self, path: Path, stretch: Stretch | None = None) -> None:
+    def __init__(self, path: Path, byte_range: ByteRange | None = None) -> None:
         self._path = path
-        self._stretch = stretch
+        self._byte_range = byte_range
         self.index: int | None = None
         """Index of the chosen stream, None until it is first opened."""
         try:
-            self.encrypted = encryption_in(path, stretch)
+            self.encrypted = encryption_in(path, byte_range)
         except OSError as error:
             raise cannot_open(path) from error
 
     def container(self) -> Any:
         """Open the container alone. Raises PyAV's errors."""
-        return open_container(self._path, self._stretch)
+        return open_container(self._path, self._byte_range)
 
     def open(self, threads: int | None = None, *, strict: bool = False) -> tuple[Any, Any]:
         """Open a container and set up its stream; ``threads`` None is as many as are useful.

@@ -169,7 +169,7 @@ def _bar(score: "Score", width: int) -> Text:
         if place == place_of[0]:
             cells.append(("●", "bold cyan"))
         elif place == place_of[1]:
-            cells.append(("|", "yellow"))
+            cells.append(("|", "bold"))
         elif place < low:
             cells.append(("━", "cyan"))
         else:

@@ -123,7 +123,7 @@ def test_window_outside_the_video(tiny: Path, video: Path, window: tuple[str, ..
 def test_subtitles_from_a_pipe_without_writer(tiny: Path, video: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = run(tiny, video, "What?", "--subtitles", tmp_path / "pipe")
-    assert_fails(done, SOURCE, "cannot read the subtitles", "nobody writes into it")
+    assert_fails(done, SOURCE, "cannot read the subtitles", "no program writes to")
 
 
 # ------------------------------------------------------------------ 4: prompt and model

@@ -28,7 +28,7 @@ def pipe(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("read", [read_subtitles, read_source_list, cookie_text])
 def test_pipe_without_writer_is_an_error(pipe: Path, read) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(SourceError, match=r"`.*pipe\.srt`: it is a pipe, and nobody writes"):
+    with pytest.raises(SourceError, match=r"`.*pipe\.srt`: it is a pipe that no program writes to"):
         read(pipe)
 
 

@@ -569,8 +569,8 @@ def test_matmul_of_int8_weights_with_bfloat16_scales() -> None:
     matrix = WeightMatrix(
         weights=np.array([weights.data_ptr()]),
         scales=np.array([scales.data_ptr()]),
-        dtype_witness=np.empty(0, np.int8),
-        scale_dtype_witness=np.empty(0, np.uint16),
+        weights_like=np.empty(0, np.int8),
+        scales_like=np.empty(0, np.uint16),
         outputs=95,
         inputs=64,
         tile=1,

@@ -37,8 +37,8 @@ class Levels:
         self.matrix = WeightMatrix(
             weights=np.array([self._packed.data_ptr()]),
             scales=np.array([self._scales.data_ptr()]),
-            dtype_witness=np.empty(0, np.uint8),
-            scale_dtype_witness=np.empty(0, np.uint32),
+            weights_like=np.empty(0, np.uint8),
+            scales_like=np.empty(0, np.uint32),
             outputs=rows,
             inputs=inputs,
             tile=layout.rows,

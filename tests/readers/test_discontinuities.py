@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolvideo.readers.discontinuities import Part, Stamps, find_breaks, follow, is_discontinuous
-from smolvideo.readers.ffmpeg_input import Stretch
+from smolvideo.readers.ffmpeg_input import ByteRange
 from smolvideo.readers.part_finder import find_parts
 
 reorderings = st.sampled_from([[0], [0, 2, 1], [0, 4, 2, 1, 3], [0, 8, 4, 2, 1, 3, 6, 5, 7]])
@@ -66,7 +66,7 @@ def test_ascending_clock_has_no_breaks(steps: list[float]) -> None:
 def test_parts_have_no_gap_or_overlap(spans: list[tuple[float, float]], starts_at: float) -> None:
     frame = 0.04
     parts = [
-        Part(Stretch(0, 1, "x"), first, first + length, first, first + length, frame, 10)
+        Part(ByteRange(0, 1, "x"), first, first + length, first, first + length, frame, 10)
         for first, length in spans
     ]
     placed = follow(parts, starts_at)

@@ -82,8 +82,8 @@ def dpbf16ps(builder: Any, sums: Any, pairs: Any, others: Any) -> Any:
     function = builder.module.declare_intrinsic(
         "llvm.x86.avx512bf16.dpbf16ps.512", (), ir.FunctionType(FLOATS, (FLOATS, _PAIRS, _PAIRS))
     )
-    told = builder.bitcast(pairs, _PAIRS), builder.bitcast(others, _PAIRS)
-    return builder.call(function, (sums, *told))
+    converted = builder.bitcast(pairs, _PAIRS), builder.bitcast(others, _PAIRS)
+    return builder.call(function, (sums, *converted))
 
 
 def load(builder: Any, address: Any, offset: int, kind: Any) -> Any:

@@ -37,9 +37,7 @@ class DecoderWeights(NamedTuple):
         """Names of the dtypes of all weights and scales."""
         maps = self.qkv, self.out, self.gate_up, self.down, self.head
         return tuple(
-            like.dtype.name
-            for part in maps
-            for like in (part.dtype_witness, part.scale_dtype_witness)
+            like.dtype.name for part in maps for like in (part.weights_like, part.scales_like)
         )
 
 

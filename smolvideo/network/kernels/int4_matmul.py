@@ -47,11 +47,9 @@ def int4_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, in
     tiles = array_from_address(
         matrix.weights[layer],
         (matrix.outputs // size, groups, GROUP, size // 2),
-        matrix.dtype_witness,
+        matrix.weights_like,
     )
-    scales = array_from_address(
-        matrix.scales[layer], (groups, matrix.outputs), matrix.scale_dtype_witness
-    )
+    scales = array_from_address(matrix.scales[layer], (groups, matrix.outputs), matrix.scales_like)
     for tile in range(first // size, last // size):
         its_rows = slice(tile * size, (tile + 1) * size)
         for group in range(groups):

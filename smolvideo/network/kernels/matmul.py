@@ -33,7 +33,7 @@ class WeightMatrix(NamedTuple):
     """One linear layer of every decoder layer, ``[out, in]``.
 
     ``weights`` and ``scales`` are addresses, ``[layers]``. The dtypes of the data there are those
-    of the empty arrays ``dtype_witness`` and ``scale_dtype_witness``. bfloat16 (bits as uint16),
+    of the empty arrays ``weights_like`` and ``scales_like``. bfloat16 (bits as uint16),
     float32 and int8 (``Int8Weight``) have a scale for each row, 1 for unquantized weights. uint8
     holds two 4-bit values (``Int4Weight``); their scales are uint32, a scale and an offset in
     bfloat16. ``tile`` is the number of rows that are packed together, ``rows_per_chunk`` that of
@@ -43,8 +43,8 @@ class WeightMatrix(NamedTuple):
 
     weights: Any
     scales: Any
-    dtype_witness: Any
-    scale_dtype_witness: Any
+    weights_like: Any
+    scales_like: Any
     outputs: int
     inputs: int
     tile: int
@@ -149,7 +149,7 @@ def matmul_rows(
 
 def weight_dtype(matrix: Any) -> Any:
     """Return the dtype of the weights, from the numba type of a ``WeightMatrix``."""
-    return dict(zip(matrix.fields, matrix.types, strict=True))["dtype_witness"].dtype
+    return dict(zip(matrix.fields, matrix.types, strict=True))["weights_like"].dtype
 
 
 @jit_callee
@@ -159,8 +159,8 @@ def dense_matmul(matrix: Any, layer: int, first: int, last: int, vectors: Any, i
     Four vectors at a time, if there are as many: they stay in cache while the rows pass.
     """
     shape = (matrix.outputs, matrix.inputs)
-    weights = array_from_address(matrix.weights[layer], shape, matrix.dtype_witness)
-    scales = array_from_address(matrix.scales[layer], matrix.outputs, matrix.scale_dtype_witness)
+    weights = array_from_address(matrix.weights[layer], shape, matrix.weights_like)
+    scales = array_from_address(matrix.scales[layer], matrix.outputs, matrix.scales_like)
     b = 0
     # four vectors, two rows at a time
     while b + 4 <= vectors.shape[0]:
