@@ -116,8 +116,10 @@ class _Limits:
     def _inside(self, node: Schema, pointer: str, *, is_part: bool) -> Schema:
         """Return a copy of ``node`` with limits in the schemas inside of it."""
         limited = dict(node)
+        if node.get("properties") and node.get("additionalProperties") in (True, {}):
+            del limited["additionalProperties"]  # a permission, which need not be used
         for name in ("items", "additionalItems", "additionalProperties"):
-            if isinstance(node.get(name), dict) or node.get(name) is True:
+            if isinstance(limited.get(name), dict) or limited.get(name) is True:
                 limited[name] = self.apply(node[name], f"{pointer}/{name}")
         for name in ("anyOf", "oneOf", "allOf", "prefixItems", "items"):
             if isinstance(node.get(name), list):

@@ -121,10 +121,11 @@ def ask(given: AskFlags) -> None:
         return
     request = _read_request(given)
     if given.dry_run:
+        settings = request.settings
+        if request.choices is not None:
+            settings = replace(settings, generation=ONE_TOKEN)
         run_plan(
-            PlanRequest(
-                request.typed, request.settings, request.download, given.subtitles, given.as_json
-            ),
+            PlanRequest(request.typed, settings, request.download, given.subtitles, given.as_json),
             screen,
         )
         return

@@ -183,13 +183,14 @@ def run_calibration(given: ConversationFlags, screen: Output) -> None:
                 reader=settings.reader,
                 on_progress=stages.on_progress,
             )
-            file = keep_calibration(engine.checkpoint, choices.names, report.calibration)
-            name = engine.checkpoint.name
+            checkpoint = engine.checkpoint
     screen.notes(report.notices)
     if getattr(given, "as_json", False):
         screen.write(json.dumps(report.to_dict()) + "\n")
     else:
-        _show(report, name, screen)
+        _show(report, checkpoint.name, screen)
+    # Shown first, so that a full disk does not lose what took minutes.
+    file = keep_calibration(checkpoint, choices.names, report.calibration)
     screen.notice(f"kept in `{file}`")
 
 

@@ -4,8 +4,8 @@ The grammar (``smolvideo.answer_schema``) begins with the blank that the checkpo
 answer, as in its chat template. Special tokens match no text, so none can be part of a string.
 """
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer_schema import compile_grammar
 from smolvideo.errors import ModelError
@@ -14,6 +14,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.prompt import Prompt, answer_opening
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from llguidance import LLTokenizer
 
@@ -44,11 +45,13 @@ class AnswerGrammar:
 
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
-        allowed = np.unpackbits(bits, bitorder="little").view(bool)[: len(logits)]
+        # A table of bytes, because a branch for each of 49,280 bits takes 20 times as long.
+        ceilings = np.take(_ceilings(), bits, axis=0).reshape(-1)[: len(logits)]
         values = logits.float().cpu().numpy()
-        masked = np.full(len(values), -np.inf, np.float32)
-        np.copyto(masked[: len(allowed)], values[: len(allowed)], where=allowed)
-        return torch.from_numpy(masked)
+        if len(ceilings) < len(values):
+            beyond = np.full(len(values) - len(ceilings), -np.inf, np.float32)
+            ceilings = np.concatenate((ceilings, beyond))
+        return torch.from_numpy(np.minimum(values, ceilings))
 
     def accept(self, token_id: int) -> None:
         """Append a token that ``mask`` has left."""
@@ -88,6 +91,16 @@ def incomplete_error(max_new_tokens: int, *, in_loop: bool) -> IncompleteAnswerE
         f"the JSON of the answer is incomplete after {tokens}",
         hint="`--max-new-tokens` allows more; `maxLength` and `maxItems` in the schema need fewer",
     )
+
+
+@cache
+def _ceilings() -> "np.ndarray[Any, Any]":
+    """Return float32 ``[256, 8]``: for each bit of a byte, the lowest first, infinity where it is
+    set, else minus infinity."""
+    import numpy as np
+
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return np.where(bits == 1, np.float32(np.inf), np.float32(-np.inf))
 
 
 @lru_cache(maxsize=2)

@@ -133,6 +133,9 @@ def test_values_of_enum_and_const_stay_as_they_are() -> None:
 def test_objects_are_closed_and_free_ones_limited() -> None:
     closed = limited({"type": "object", "properties": {"a": {"type": "null"}}})
     assert closed["additionalProperties"] is False
+    for permission in (True, {}):
+        open_object = {"properties": {"a": {"type": "null"}}, "additionalProperties": permission}
+        assert limited(open_object)["additionalProperties"] is False
     free = limited(OBJECT)
     assert free["maxProperties"] == MAX_ITEMS
     assert free["additionalProperties"] is False
