@@ -219,6 +219,19 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+
+
+def return_freed_memory(block_bytes: int) -> None:
+    """Have blocks of at least ``block_bytes`` returned to the system as soon as they are freed,
+    where its C library is glibc (mallopt(3)). Its own threshold rises to 32 MB with the first block
+    that is freed, and what a layer frees then stays in the process, beside what is kept."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, block_bytes)
+        library.mallopt(_M_TRIM_THRESHOLD, block_bytes)
+
+
 def format_dtype(dtype: str, quantize: str = "none", arithmetic: str | None = "float") -> str:
     """Format as ``bfloat16``, ``bfloat16 with int8 weights``, or ``float32 with int8
     arithmetic``; ``auto`` is named as undecided."""
