@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from smolvideo.show.console import Output, open_screen
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tuning import TuningProgress, show_plan, show_result
 from smolvideo.tune.options import TuneOptions
+
+if TYPE_CHECKING:
+    from smolvideo.tune.items import Items
 
 
 @click.command(cls=SectionCommand)
@@ -49,13 +53,18 @@ def clips(given: TuneFlags) -> int | None:
         )
         spec = read_tune_spec(given, spec)
     if given.dry_run:
+        screen.notes(f"cannot be used: {fault}" for fault in items.faults)
         _plan(given, spec, options, screen)
         return None
     with StageProgress(screen) as stages:
         _check_memory(spec, options)
         checkpoint = spec.checkpoint(weights=True, on_progress=stages.on_progress)
     with wrap_write_errors(given.out):
-        _tune(_Run(given, spec, options, checkpoint, screen))
+        try:
+            _tune(_Run(given, spec, options, checkpoint, screen), items)
+        except KeyboardInterrupt:
+            screen.notice(f"the run is in `{given.out}`: the same command goes on with it")
+            raise
     return None
 
 
@@ -68,10 +77,9 @@ class _Run:
     screen: Output
 
 
-def _tune(run: _Run) -> None:
+def _tune(run: _Run, items: "Items") -> None:
     from smolvideo.tune.card import losses, model_card, score_rows
     from smolvideo.tune.exam import check_exam, sit_exam
-    from smolvideo.tune.items import read_items
     from smolvideo.tune.rehearsal import open_rehearsal
     from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
 
@@ -94,7 +102,6 @@ def _tune(run: _Run) -> None:
         media=given.media,
         allow_outside=given.allow_outside,
     )
-    items = read_items(given.data, media=given.media, allow_outside=given.allow_outside)
     if given.skip_faulty:
         for fault in items.faults:
             note(f"left out: {fault}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smolvideo.engines import Engine, GenerationOptions, load_engine
-from smolvideo.errors import UsageError
+from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.run import open_run, run_eval
@@ -17,12 +17,16 @@ from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.video_folder import VideoFolder
 from smolvideo.evals.videos import VideoFinder
+from smolvideo.files import make_folders
 from smolvideo.json_types import parse_json
 from smolvideo.models import Checkpoint
+from smolvideo.network.adapter_weights import norms_fingerprint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.records import write_text_atomic
+from smolvideo.sanitize import display_path
 from smolvideo.train.exam import ExamOptions
 from smolvideo.train.exam.evaluate import evaluate_exam
+from smolvideo.tune.options import fingerprint
 from smolvideo.tune.run import Machine
 
 WORLD = "world"
@@ -58,11 +62,13 @@ def sit_exam(
 
     Raises as ``load_engine`` and ``run_eval``.
     """
+    benchmark = check_exam(choice, checkpoint)
+    folder = folder / _key(benchmark, checkpoint)
     done = folder.with_suffix(".json")
     if done.exists():
         kept = parse_json(done.read_bytes())
         return {name: (float(share), int(count)) for name, (share, count) in kept.items()}
-    benchmark = check_exam(choice, checkpoint)
+    _wrap_folder(folder.parent)
     with load_engine(
         checkpoint,
         engine="native",
@@ -78,6 +84,21 @@ def sit_exam(
             scores = _benchmark(benchmark, Path(choice), engine, folder)
     write_text_atomic(done, json.dumps(scores) + "\n", overwrite=True)
     return scores
+
+
+def _key(benchmark: Benchmark | None, checkpoint: Checkpoint) -> str:
+    """Name of the answers of one checkpoint to one exam: others are not taken for them."""
+    assert checkpoint.weights is not None
+    questions = WORLD if benchmark is None else benchmark.sha256
+    norms = norms_fingerprint(checkpoint.weights.files)
+    return fingerprint(questions, checkpoint.name, norms, checkpoint.adapter_sha256)[:12]
+
+
+def _wrap_folder(folder: Path) -> None:
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise RecordError(f"cannot make {display_path(folder)}: {error.strerror}") from error
 
 
 def _world(engine: Engine) -> ExamScores:

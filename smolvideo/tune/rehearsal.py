@@ -28,7 +28,7 @@ from smolvideo.train.question_batches import make_video_batch
 from smolvideo.train.schedule import CHOICE_FORMS, QuestionMix
 from smolvideo.train.world.scene_sampler import Split
 from smolvideo.tune.items import Items, TuneItem, read_items, split_items
-from smolvideo.tune.lines import DataLine
+from smolvideo.tune.lines import DataLine, Fault
 from smolvideo.tune.samples import IGNORED, Role, SampleWriter, media_of, messages_of
 
 SELF, WORLD = "self", "world"
@@ -98,21 +98,22 @@ def add_rehearsal(
     *,
     max_frames: int,
     on_progress: OnProgress = no_progress,
-) -> None:
-    """Add the samples of ``rehearsal``, a tenth of them held out by video."""
+) -> list[Fault]:
+    """Add the samples of ``rehearsal``, a tenth of them held out by video; return the faults of
+    lines that cannot be used."""
     held: Role = "rehearse_held_out"
     if rehearsal.choice == WORLD:
         _add_world(writer, engine, "rehearse", "trained", WORLD_VIDEOS, seed, on_progress)
         _add_world(writer, engine, held, "fresh", WORLD_HELD_OUT_VIDEOS, seed, on_progress)
-        return
+        return []
     items: Sequence[TuneItem]
     if rehearsal.items is not None:
         items = rehearsal.items.items
     else:
         items = list(_own_answers(train, engine, max_frames, seed, on_progress))
     trained, kept_back = split_items(items, HELD_OUT, seed)
-    writer.add_items(trained, "rehearse", on_progress=on_progress)
-    writer.add_items(kept_back, held, on_progress=on_progress)
+    faults = writer.add_items(trained, "rehearse", on_progress=on_progress)
+    return faults + writer.add_items(kept_back, held, on_progress=on_progress)
 
 
 def _own_answers(

@@ -177,12 +177,11 @@ def prepare_samples(request: TuneRequest, facts: str, on_progress: OnProgress) -
             request.out, engine, max_frames=options.max_frames, keeps_pixels=options.trains_eyes
         ) as writer,
     ):
-        faults = list(items.faults)
-        faults += writer.add_items(train, "train", on_progress=on_progress)
+        faults = writer.add_items(train, "train", on_progress=on_progress)
         faults += writer.add_items(held, "held_out", on_progress=on_progress)
-        _check_faults(request, sorted(faults, key=lambda fault: fault.number))
+        _check_faults(request, items, faults)
         if request.rehearsal is not None:
-            add_rehearsal(
+            more = add_rehearsal(
                 request.rehearsal,
                 writer,
                 engine,
@@ -191,6 +190,8 @@ def prepare_samples(request: TuneRequest, facts: str, on_progress: OnProgress) -
                 max_frames=options.max_frames,
                 on_progress=on_progress,
             )
+            if request.rehearsal.items is not None:
+                _check_faults(request, request.rehearsal.items, more)
         writer.finish(facts)
     samples = read_samples(request.out, facts)
     assert samples is not None
@@ -199,8 +200,9 @@ def prepare_samples(request: TuneRequest, facts: str, on_progress: OnProgress) -
     return samples
 
 
-def _check_faults(request: TuneRequest, faults: list[Fault]) -> None:
-    items = request.items
+def _check_faults(request: TuneRequest, items: Items, more: list[Fault]) -> None:
+    """Raise RecordError for faults found while reading or packing, unless they are left out."""
+    faults = sorted([*items.faults, *more], key=lambda fault: fault.number)
     numbers = {fault.number for fault in faults}
     if faults and not (request.skip_faulty and len(numbers) < items.total):
         raise faults_error(items.path, faults, items.total)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from smolvideo.engines import load_engine
-from smolvideo.errors import RecordError, UsageError
+from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.models import Checkpoint, read_checkpoint
 from smolvideo.tune.items import Items, read_items
 from smolvideo.tune.options import TuneOptions
+from smolvideo.tune.rehearsal import open_rehearsal
 from smolvideo.tune.run import TuneRequest, merge, tune
 from smolvideo.tune.samples import Sample
 from smolvideo.tune.scores import Score
@@ -250,3 +252,29 @@ def test_rate_rises_then_falls_to_a_tenth(steps: int, step: int) -> None:
 def test_invalid_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         TuneOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_missing_peft_is_named_before_anything_is_encoded(
+    items: Items,
+    nano: Checkpoint,
+    options: TuneOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModelError, match="not installed") as caught:
+        tune(TuneRequest(items, nano, options, tmp_path / "out"))
+    assert caught.value.hint == "pip install 'smolvideo[tune]'"
+    assert not (tmp_path / "out").exists()
+
+
+def test_faulty_lines_of_a_rehearsal_file_stop_the_run(
+    data: Path, items: Items, nano: Checkpoint, options: TuneOptions, tmp_path: Path
+) -> None:
+    file = data.parent / "rehearsal.jsonl"
+    lines = [*data.read_text().splitlines()[:2], json.dumps({"question": "?"})]
+    file.write_text("\n".join(lines) + "\n")
+    rehearsal = open_rehearsal(str(file), nano, media=None, allow_outside=False)
+    request = TuneRequest(items, nano, options, tmp_path / "out", rehearsal=rehearsal)
+    with pytest.raises(RecordError, match=r"rehearsal.jsonl` cannot be used: line 3: `answer`"):
+        tune(request)
