@@ -34,6 +34,7 @@ NEEDED: dict[str, tuple[str, Callable[[], object]]] = {
     ),
     "browser": ("Chromium", browser_program),
     "llama_cpp": ("llama.cpp, which pip compiles", lambda: find_spec("llama_cpp")),
+    "qlora": ("weights in 4 bits (bitsandbytes)", lambda: find_spec("bitsandbytes")),
 }
 """Mark → what its tests need from outside of the project, and whether it is present."""
 

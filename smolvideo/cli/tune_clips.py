@@ -1,5 +1,6 @@
 """``smolvideo tune clips``: fine-tune on questions and answers about clips."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ def clips(given: TuneFlags) -> int | None:
     options = read_options(given)
     screen = open_screen(quiet=given.quiet)
     set_num_threads()  # before torch is imported
+    if given.offline:  # for the libraries: bitsandbytes may look for kernels on the hub
+        os.environ["HF_HUB_OFFLINE"] = "1"
     from smolvideo.tune.items import read_items
 
     items = read_items(given.data, media=given.media, allow_outside=given.allow_outside)

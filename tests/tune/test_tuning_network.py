@@ -238,3 +238,28 @@ def test_grey_frames_answer_no_question(network: TuningNetwork, samples: SampleS
     scores = score_samples(network, samples.samples, grey_row=samples.grey_row)
     assert scores[ALL].count == len(samples.samples)
     assert scores[ALL].loss > score_samples(network, samples.samples)[ALL].loss
+
+
+@pytest.mark.qlora
+def test_only_the_decoder_is_in_four_bits(
+    nano: Checkpoint, samples: SampleSet, options: TuneOptions
+) -> None:
+    """Names to skip are whole names: others skip nothing, and a list replaces the default."""
+    bits = replace(options, method="qlora")
+    network = TuningNetwork(nano, bits, samples.features, dtype="float32")
+    kinds = {
+        name: type(module).__name__
+        for name, module in network.network.named_modules()
+        if name.endswith("base_layer")
+    }
+    assert len(kinds) == 6 * 7
+    assert set(kinds.values()) == {"Linear4bit"}
+    # Weights that are not quantized keep their dtype, and adapters are as any other.
+    assert network.network.lm_head.weight.dtype == torch.float32
+    assert {parameter.dtype for parameter in network.trainable.values()} == {torch.float32}
+    assert set(network.adapter_tensors()) == set(
+        TuningNetwork(nano, options, samples.features, dtype="float32").adapter_tensors()
+    )
+    network.train(training=True)
+    loss_of(network, samples.of("train")[:1]).backward()
+    assert all(parameter.grad is not None for parameter in network.trainable.values())
