@@ -122,6 +122,9 @@ def open_folder(request: TuneRequest) -> Iterator[str]:
         with file_lock(out / ".lock", on_contention=None):
             for name in OUTPUTS:
                 put_back(out / name)
+            for left in out.glob(".*.part"):  # of a state that a killed process was writing
+                if left.is_file():
+                    left.unlink()
             facts = request.facts()
             _check_same_run(out, facts)
             yield fingerprint(facts)
