@@ -11,6 +11,7 @@ keeps it apart; positions stay 0 … n.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from random import Random
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,8 @@ from smolvideo.engines.transformers import load_network, quiet_transformers
 from smolvideo.errors import ModelError, UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.models.json_files import read_json
-from smolvideo.train.world.scene import WORDS
+from smolvideo.train.world.questions import ask_about
+from smolvideo.train.world.scene_sampler import sample_scene
 from smolvideo.tune.options import Part, TuneOptions
 from smolvideo.tune.samples import IGNORED, Sample
 
@@ -238,25 +240,29 @@ def _four_bits(dtype: torch.dtype) -> Any:
     )
 
 
-_WORD = re.compile(r"[^\W\d_]+|\d")
+_WORD = re.compile(r"[^\W\d_]")
+
+
+_WORLD_SCENES = 300
+"""Scenes whose questions and answers have every token of nano's own texts, but for rare ones."""
 
 
 def untrained_rows(checkpoint: Checkpoint, samples: Sequence[Sample]) -> list[int]:
     """Return the tokens of answers whose rows of the embedding training never reached.
 
-    Only nano has such rows, and lists the words that it was trained on; a tied head can hardly say
-    the others while their rows are frozen. Empty for published checkpoints.
+    Only nano has such rows: a tied head can hardly say these tokens while the rows are frozen.
+    Empty for published checkpoints.
     """
-    words = checkpoint.training_vocabulary
-    if words is None or not read_json(checkpoint.folder / "config.json").get("tie_word_embeddings"):
+    if not checkpoint.is_nano:
         return []
-    captions = {word.lower() for word in WORDS}
-    known = {*checkpoint.special_tokens.values()}
-    for word in {*words, *"0123456789"}:
-        # As they stand in questions and answers; words over a video are in capitals.
-        forms = (f" {word}", f" {word.capitalize()}", word.capitalize())
-        for form in (f" {word.upper()}",) if word in captions else forms:
-            known.update(checkpoint.text_tokenizer.encode(form, add_special_tokens=False).ids)
+    if not read_json(checkpoint.folder / "config.json").get("tie_word_embeddings"):
+        return []
+    random, known = Random(0), {*checkpoint.special_tokens.values()}
+    for _ in range(_WORLD_SCENES):
+        scene = sample_scene(random, side="trained")
+        for question in ask_about(scene, random):
+            for text in (question.text, f" {question.answer}"):
+                known.update(checkpoint.text_tokenizer.encode(text, add_special_tokens=False).ids)
     said = {target for sample in samples for target in sample.targets if target != IGNORED}
     return sorted(one for one in said - known if _WORD.search(_text(checkpoint, one)))
 
