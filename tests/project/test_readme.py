@@ -187,7 +187,9 @@ def exam_table() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["first video", "speed", "quantized", "formats", "int8"])
+@pytest.mark.parametrize(
+    "name", ["first video", "speed", "quantized", "formats", "int8", "served load"]
+)
 def test_speed_tables_equal_the_bench_results(name: str) -> None:
     tables = {
         "first video": first_video_table,
@@ -195,6 +197,7 @@ def test_speed_tables_equal_the_bench_results(name: str) -> None:
         "quantized": quantized_table,
         "formats": formats_table,
         "int8": int8_table,
+        "served load": served_table,
     }
     check_table(name, tables[name]())
 
@@ -317,3 +320,22 @@ def formats_table() -> list[str]:
             f"| {found['kl_divergence']:.4f} |"
         )
     return rows
+
+
+def served_table() -> list[str]:
+    """Tabulate what many clients of a server with nano met."""
+    file = ROOT / ".github" / "bench" / "served-load.json"
+    content = json.loads(file.read_text("utf-8"))
+    load, overhead = content["load"], content["overhead"]
+    counts = f"{load['answered']:,}, {load['lost']}, {load['refused_503']}"
+    memory = f"{load['memory_mb_second_quarter']} MB, {load['memory_mb_last_quarter']} MB"
+    return [
+        f"| {load['clients']} clients, {load['minutes']:g} minutes, {load['processors']} cores | |",
+        "|---|---|",
+        f"| answered, lost, refused | {counts} |",
+        f"| whole answer, median and 95th percentile | {load['seconds_p50']:.2f} s, "
+        f"{load['seconds_p95']:.2f} s |",
+        f"| memory, second and last quarter of the time | {memory} |",
+        f"| first token of a further question, engine alone and over HTTP | "
+        f"{overhead['engine_first_token_ms']:.0f} ms, {overhead['http_first_token_ms']:.0f} ms |",
+    ]
