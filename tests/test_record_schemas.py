@@ -136,7 +136,7 @@ def test_json_of_listings_is_valid(tmp_path: Path) -> None:
 
 def test_committed_bench_and_training_files_are_valid() -> None:
     for path in (ROOT / ".github" / "bench").glob("*.json"):
-        if path.stem in ("weight-formats", "served-load"):  # of programs of the tests
+        if path.stem.startswith(("weight-formats", "served-load")):  # of programs of the tests
             continue
         name = "exam-report" if path.stem == "world" else "bench"
         schemas.validate(name, json.loads(path.read_text("utf-8")))
