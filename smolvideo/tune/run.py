@@ -26,7 +26,7 @@ from smolvideo.tune.output import adapter_writer, put_back, words_of, write_merg
 from smolvideo.tune.preferences import PreferenceOptions, PreferenceTraining
 from smolvideo.tune.rehearsal import Rehearsal, add_rehearsal
 from smolvideo.tune.samples import ROLES, SampleSet, SampleWriter, read_samples
-from smolvideo.tune.training import Course, OnTuneProgress, Training, WriteOutput
+from smolvideo.tune.training import STATE_FILE, Course, OnTuneProgress, Training, WriteOutput
 
 RUN_FILE = "run.json"
 OUTPUTS = ("best", "last", "merged")
@@ -137,7 +137,9 @@ def open_folder(request: TuneRequest) -> Iterator[str]:
 def _check_same_run(out: Path, facts: dict[str, Any]) -> None:
     file = out / RUN_FILE
     plain = json.loads(json.dumps(facts))
-    if not file.exists():
+    # What stopped before its first step, at a faulty line, left nothing to go on with.
+    begun = any((out / name).exists() for name in (STATE_FILE, *OUTPUTS))
+    if not (file.exists() and begun):
         if any(out.glob("*.safetensors")) or (out / "config.json").exists():
             raise UsageError(f"{display_path(out)} holds a checkpoint: name a new folder")
         write_text_atomic(file, json.dumps(plain, indent=2) + "\n", overwrite=True)
