@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from smolvideo.frames import Frame, FrameBatch, Images, VideoMetadata
+from smolvideo.frames import SYNTHETIC_COMMENT, Frame, FrameBatch, Images, VideoMetadata
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import VideoReader
 from smolvideo.sampling import DamageCount
@@ -233,6 +233,8 @@ class _Cutter:
             num_frames=None,
             first_pts_seconds=own[0],
             last_pts_seconds=own[-1],
+            # The comment of the whole names its length, which is not that of a window.
+            comment=SYNTHETIC_COMMENT if self._metadata.is_synthetic else "",
         )
         images = np.stack([taken.images[place] for place in kept])
         batch = FrameBatch(images, own, metadata, self._geometry, num_requested=len(own))

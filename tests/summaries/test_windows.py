@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clipmaker import evenly, write_clip
 from support.longfilm import TrueChapter, plan_film, write_film
 
 from smolvideo.engines import Engine, load_engine
@@ -85,6 +86,14 @@ def test_window_boundaries_are_at_shot_changes(film: Path, chapters: list[TrueCh
     assert len(edges) == len(changes)
     # The film's time base is a millisecond.
     assert edges == pytest.approx(changes, abs=0.002)
+
+
+def test_windows_are_synthetic_where_their_video_is(tmp_path: Path, film: Path) -> None:
+    camera = write_clip(tmp_path / "camera.mp4", evenly(60, 10)).path
+    for video, expected in ((film, True), (camera, False)):
+        windows = windows_of(video)
+        assert windows
+        assert {window.batch.metadata.is_synthetic for window in windows} == {expected}
 
 
 def test_static_film_has_windows_of_equal_length(
