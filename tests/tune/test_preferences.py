@@ -56,7 +56,8 @@ def test_loss_is_that_of_the_paper(logs: list[float], beta: float) -> None:
     chosen, rejected, base_chosen, base_rejected = logs
     margin = beta * ((chosen - base_chosen) - (rejected - base_rejected))
     expected = math.log1p(math.exp(-abs(margin))) + max(0.0, -margin)
-    found = dpo_loss(*(torch.tensor([one], dtype=torch.float64) for one in logs), beta)
+    a, b, c, d = (torch.tensor([one], dtype=torch.float64) for one in logs)
+    found = dpo_loss(a, b, c, d, beta)
     assert float(found) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
