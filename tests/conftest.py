@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.browser import browser_program
-from support.project import SHARED
+from support.project import SHARED, browser_program
 
 FAIL_ON_SKIP = os.environ.get("SMOLVIDEO_FAIL_ON_SKIP") == "1"
 ALLOWED_SKIP = "Skipped: hardware: "

@@ -128,6 +128,11 @@ BY_METAVAR: Mapping[str, Completer] = {
     "ID": complete_conversations,
     "SCHEMA": complete_files,
     "FILE|auto": complete_names("auto", files=True),
+    "FILE|world": complete_names("world", files=True),
+    "PARTS": complete_names("decoder", "connector", "vision", "rows"),
+    "WHAT": complete_names("auto", "self", "world", "none", files=True),
+    "ADDRESS": complete_names("127.0.0.1", "0.0.0.0"),
+    "URL": complete_names("http://127.0.0.1:8000"),
     "[ADDRESS]": complete_names("auto", "local", "ray://"),
 }
 """Metavar of an option → completer of its value."""

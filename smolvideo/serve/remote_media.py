@@ -62,14 +62,14 @@ def _open_below(root: Path, parts: Sequence[str]) -> BinaryIO:
     Raises OSError. Where the system cannot open relative to a folder (Windows), the resolved path
     is opened.
     """
-    no_follow = getattr(os, "O_NOFOLLOW", 0)
+    no_follow, directory = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
     if os.open not in os.supports_dir_fd:
         descriptor = os.open(root.joinpath(*parts), open_flags() | no_follow)
     else:
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(root, os.O_RDONLY | directory)
         try:
             for part in parts[:-1]:
-                flags = os.O_RDONLY | os.O_DIRECTORY | no_follow
+                flags = os.O_RDONLY | directory | no_follow
                 inner = os.open(part, flags, dir_fd=folder)
                 os.close(folder)
                 folder = inner

@@ -7,19 +7,15 @@ the descriptors 3 (to the browser) and 4 (from it).
 import base64
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from support.project import browser_program
+
 LIMIT_SECONDS = 60
-
-
-def browser_program() -> str | None:
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class Browser:
