@@ -191,9 +191,9 @@ def _no_decode_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     Compiling the kernel takes twenty seconds for each dtype, too long for tests of published shapes
     that are about whole prompts.
     """
-    from smolvideo.network import model
+    from smolvideo.network import loading
 
-    monkeypatch.setattr(model, "is_supported", lambda *_: False)
+    monkeypatch.setattr(loading, "is_supported", lambda *_: False)
 
 
 @pytest.fixture(params=[1, 3], ids=["one thread", "three threads"])

@@ -173,7 +173,6 @@ def engine_name(engine: str, quantize: str) -> str:
 
 def measure(task: BenchTask) -> Measurement:
     """Load, answer one question, then others on the same frames where the engine has sessions."""
-    # load
     checkpoint = open_checkpoint(task.checkpoint, offline=True)
     engine = _load(task, checkpoint)
     import torch  # not before loading, which sets torch's threads

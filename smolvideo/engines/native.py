@@ -53,7 +53,7 @@ def load_native_engine(
     started = time.perf_counter()
     on_progress(Progress("load", label=checkpoint.name))
     set_num_threads()
-    from smolvideo.network.model import load_network
+    from smolvideo.network.loading import load_network
 
     # choose device, dtype, weight format and arithmetic
     torch_device = choose_device(device)
@@ -112,7 +112,7 @@ def compile_kernels(checkpoint: Checkpoint, *, on_progress: OnProgress = no_prog
     device = choose_device()
     dtype = choose_dtype(device, checkpoint.weights.parameters)
     from smolvideo.network.compilation import wait_for_kernels
-    from smolvideo.network.model import start_compiling
+    from smolvideo.network.loading import start_compiling
 
     config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
     arithmetic = choose_arithmetic(

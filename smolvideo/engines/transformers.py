@@ -212,7 +212,6 @@ def load_transformers_engine(
         )
     if cache is not None:
         raise UsageError("the engine `transformers` keeps no features in a cache")
-
     if checkpoint.weights is None:
         raise ModelError(f"the weights of `{checkpoint.name}` were not fetched")
     started = time.perf_counter()

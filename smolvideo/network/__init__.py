@@ -2,7 +2,7 @@
 
 Parameter names are those of the published checkpoints, so a state dict is a checkpoint. Only
 engines and training import this package. It knows nothing of videos and prompts, and reads only the
-weights of a checkpoint from files (``model.load_network``).
+weights of a checkpoint from files (``loading.load_network``).
 
 Names are imported on first use: the process that compiles ``kernels`` needs no torch.
 """

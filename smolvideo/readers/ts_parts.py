@@ -63,27 +63,27 @@ def find_transport_parts(
     pictures = is_video(headers.ids)
     videos = headers.where(pictures if pictures.any() else is_other_video(headers.ids))
     # Cut each stream at clock discontinuities.
-    byte_ranges: list[tuple[int, Stamps]] = []
+    runs: list[tuple[int, Stamps]] = []
     for pid in _in_turn(videos, main_pid):
         stamps = _unwrapped(videos.where(videos.pids == pid))
         cuts = [0, *find_breaks(stamps, _beside(headers, pid, stamps)), len(stamps)]
-        byte_ranges += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
-    if not byte_ranges:
+        runs += [(pid, stamps.within(*indices)) for indices in pairwise(cuts)]
+    if not runs:
         return [], last_byte_end
-    parts = _parts_of(path, layout, headers, byte_ranges, begin, min(end, last_byte_end))
+    parts = _parts_of(path, layout, headers, runs, begin, min(end, last_byte_end))
     # Exclude audio of another clock after the last frame.
-    last_end = _end_of_video(path, layout, headers, *byte_ranges[-1])
+    last_end = _end_of_video(path, layout, headers, *runs[-1])
     if last_end is not None:
-        byte_range = replace(parts[-1].byte_range, end=last_end)
-        parts[-1] = replace(parts[-1], byte_range=byte_range, lost_after=True)
+        kept = replace(parts[-1].byte_range, end=last_end)
+        parts[-1] = replace(parts[-1], byte_range=kept, lost_after=True)
     tables = headers.positions[headers.ids == TABLE]
     parts = [
         replace(
             part,
             sound_jumps=_others_jump(headers, part.byte_range),
-            gaps=_gaps_in(continuity, tables, *byte_range),
+            gaps=_gaps_in(continuity, tables, *run),
         )
-        for part, byte_range in zip(parts, byte_ranges, strict=True)
+        for part, run in zip(parts, runs, strict=True)
     ]
     return parts, last_byte_end
 
@@ -147,47 +147,41 @@ def _parts_of(
     path: Path,
     layout: Layout,
     headers: Headers,
-    byte_ranges: list[tuple[int, Stamps]],
+    runs: list[tuple[int, Stamps]],
     begin: int,
     end: int,
 ) -> list[Part]:
     tables = headers.positions[headers.ids == TABLE]
     gaps = [
         (int(before.positions[-1]), int(after.positions[0]))
-        for (_, before), (_, after) in pairwise(byte_ranges)
+        for (_, before), (_, after) in pairwise(runs)
     ]
     # The byte range of each part, with the tables to put in front of it.
     with path.open("rb") as file:
         joints = [
             _joint(file, layout, tables, pid, _without_sound_of(headers, pid, gap))
-            for (pid, _), gap in zip(byte_ranges, gaps, strict=False)
+            for (pid, _), gap in zip(runs, gaps, strict=False)
         ]
-        first = _first_byte(file, layout, tables, *byte_ranges[0]) or begin
+        first = _first_byte(file, layout, tables, *runs[0]) or begin
         starts = [(first, b""), *((start, head) for _, start, head in joints)]
         ends = [*(last for last, _, _ in joints), end]
+        byte_ranges = [
+            ByteRange(start, last, "mpegts", head)
+            for (start, head), last in zip(starts, ends, strict=True)
+        ]
         lost = [first > begin, *(_runs_alone(headers, gap) for gap in gaps)]
         parts = [
-            replace(
-                make_part(
-                    ByteRange(start, last, "mpegts", head), stamps, wraps=True, stream_id=pid
-                ),
-                lost_before=is_lost,
-            )
-            for (pid, stamps), (start, head), last, is_lost in zip(
-                byte_ranges, starts, ends, lost, strict=True
-            )
+            replace(make_part(kept, stamps, wraps=True, stream_id=pid), lost_before=is_lost)
+            for (pid, stamps), kept, is_lost in zip(runs, byte_ranges, lost, strict=True)
         ]
         # A part that begins within a GOP needs the packets from the last key frame on.
         for index in range(1, len(parts)):
-            lead = find_lead(parts, [stamps for _, stamps in byte_ranges], index)
-            if lead is None or byte_ranges[lead.first][0] != byte_ranges[index][0]:
+            lead = find_lead(parts, [stamps for _, stamps in runs], index)
+            if lead is None or runs[lead.first][0] != runs[index][0]:
                 continue
-            head = _lead_in(
-                file, layout, tables, byte_ranges[index][0], lead, parts[index].byte_range
-            )
-            parts[index] = replace(
-                parts[index], byte_range=replace(parts[index].byte_range, head=head)
-            )
+            head = _lead_in(file, layout, tables, runs[index][0], lead, parts[index].byte_range)
+            led = replace(parts[index].byte_range, head=head)
+            parts[index] = replace(parts[index], byte_range=led)
     return parts
 
 

@@ -23,7 +23,8 @@ from smolvideo.models.weights import WeightFiles
 from smolvideo.network import SmolVLM, int8_arithmetic
 from smolvideo.network.int8_arithmetic import RowPasses
 from smolvideo.network.linear import int8_linears
-from smolvideo.network.model import load_network, weight_bytes
+from smolvideo.network.loading import load_network
+from smolvideo.network.model import weight_bytes
 
 CPU = torch.device("cpu")
 

@@ -32,9 +32,10 @@ from smolvideo.evals.run import open_run
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.models import open_checkpoint
 from smolvideo.models.weight_formats import INT4_GROUP_SIZE
-from smolvideo.network import SmolVLM, model, quantized
+from smolvideo.network import SmolVLM, loading, quantized
 from smolvideo.network.linear import Linear, concat_linear
-from smolvideo.network.model import weight_bytes, weight_formats
+from smolvideo.network.loading import weight_formats
+from smolvideo.network.model import weight_bytes
 from smolvideo.network.quantized import (
     INT4_PACKINGS,
     Int4Packing,
@@ -400,7 +401,7 @@ def test_loading_quantizes_each_weight_before_reading_the_next(
     plain: Counter[int] = Counter()
     before, alive = live_int8_weights(), 0
     networks: list[torch.nn.Module] = []
-    read = model._read
+    read = loading._read
 
     def watched(headers, **how):  # type: ignore[no-untyped-def]
         for tensor in read(headers, **how):
@@ -414,8 +415,8 @@ def test_loading_quantizes_each_weight_before_reading_the_next(
         networks.append(network)
         return weight_formats(network, quantize)
 
-    monkeypatch.setattr(model, "_read", watched)
-    monkeypatch.setattr(model, "weight_formats", seen)
+    monkeypatch.setattr(loading, "_read", watched)
+    monkeypatch.setattr(loading, "weight_formats", seen)
     engine = load(tiny)
     assert set(plain) == {0}
     assert plain[0] > 40
