@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from smolvideo.cli.flags import Flags, SizeType, flag
+from smolvideo.cli.flags import Flags, PlainGroup, SizeType, flag
 from smolvideo.cli.main import debug_option
 from smolvideo.cost import rates
 from smolvideo.engines import CACHING_ENGINES, FeatureCache
@@ -53,7 +53,7 @@ def open_feature_cache(
         return None
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 @debug_option
 def cache() -> None:
     """Show or clear the caches on disk.

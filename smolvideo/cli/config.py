@@ -21,6 +21,7 @@ from smolvideo.cli.config_file import (
     subcommand,
     walk,
 )
+from smolvideo.cli.flags import PlainGroup
 from smolvideo.cli.main import ALIASES, cli, debug_option
 from smolvideo.cli.shell_completion import (
     complete_commands,
@@ -38,7 +39,7 @@ _key_argument = click.argument("key", shell_complete=complete_settings)
 _NUMBERS = {"whole number": int, "integer range": int, "number": float}
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 @debug_option
 def config() -> None:
     """Show or change the defaults of options.

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import click
 from click.core import ParameterSource
 
-from smolvideo.cli.main import debug_option
+from smolvideo.cli.main import HELP_NAMES, debug_option
 from smolvideo.cli.shell_completion import BY_METAVAR
 from smolvideo.errors import UsageError
 from smolvideo.file_names import existing_path
@@ -48,15 +48,22 @@ class SectionOption(click.Option):
         return extra
 
 
-class SectionCommand(click.Command):
-    """A command whose help lists its options by section, in order of declaration."""
+class PlainCommand(click.Command):
+    """A command with ``-h`` and ``--help`` in every context: click keeps the help option of the
+    first, which need not be of the program."""
 
-    def __init__(
-        self, name: str | None, context_settings: dict[str, Any] | None = None, **settings: Any
-    ) -> None:
-        # Its own names, not those of the group: click keeps the help option of the first context.
-        named = {"help_option_names": ["-h", "--help"], **(context_settings or {})}
-        super().__init__(name=name, context_settings=named, **settings)
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return list(HELP_NAMES)
+
+
+class PlainGroup(PlainCommand, click.Group):
+    """A group of such commands."""
+
+    command_class = PlainCommand
+
+
+class SectionCommand(PlainCommand):
+    """A command whose help lists its options by section, in order of declaration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:

@@ -244,10 +244,13 @@ debug_option = click.option(
 """Accepted before and after the name of a command."""
 
 
+HELP_NAMES = ["-h", "--help"]
+
+
 @click.group(
     "smolvideo",
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": HELP_NAMES, "max_content_width": 100},
     epilog=(
         "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 source or reader, 4 prompt or model, "
         "5 records, 6 some of a batch failed, 130 interrupted."
@@ -318,7 +321,7 @@ def _set_utf8_streams() -> None:
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": HELP_NAMES})
 @click.argument("shell", type=click.Choice(SHELLS))
 @debug_option
 @click.pass_context

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from smolvideo.cli.cache import open_feature_cache
-from smolvideo.cli.flags import is_typed
+from smolvideo.cli.flags import PlainGroup, is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.models_list import (
     format_parameters,
@@ -55,7 +55,7 @@ _names_argument = click.argument(
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=PlainGroup, invoke_without_command=True)
 @_json_option
 @_measure_option
 @debug_option

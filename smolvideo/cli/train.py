@@ -9,6 +9,7 @@ from smolvideo.cli.flags import (
     FilePath,
     FloatType,
     IntegerType,
+    PlainGroup,
     SectionCommand,
     SectionOption,
     default_of,
@@ -21,7 +22,7 @@ from smolvideo.show.training import TrainingProgress, curves_svg, show_scores
 from smolvideo.train.schedule import TrainOptions
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 @debug_option
 def train() -> None:
     """Train the bundled model, or render the sample videos.

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from smolvideo.cli.flags import PlainGroup
 from smolvideo.cli.main import debug_option
 
 COMMANDS = {
@@ -22,7 +23,7 @@ COMMANDS = {
 """Name → import path of the command, and its line in the help."""
 
 
-class TuneCommands(click.Group):
+class TuneCommands(PlainGroup):
     """Lazy group of subcommands; without the name of one it is ``clips``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
