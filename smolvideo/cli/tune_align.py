@@ -15,7 +15,7 @@ from smolvideo.engines.devices import set_num_threads
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.tuning import TuningProgress, show_result
+from smolvideo.show.tuning import TuningProgress, show_tune_result
 from smolvideo.tune.options import TuneOptions
 
 
@@ -147,7 +147,7 @@ def align(given: AlignFlags) -> None:
         write_text_atomic(given.out / "README.md", model_card(result, None, noted), overwrite=True)
         draw_curves(given.out, checkpoint.name)
         paths = [given.out / "best", *([merge(request)] if given.merge else [])]
-    show_result(screen, result, score_rows(result), None)
+    show_tune_result(screen, result, score_rows(result), None)
     facts = {**result_facts(result), "notices": noted}
     del facts["lines"]
     if given.as_json:

@@ -21,7 +21,7 @@ from smolvideo.models import Checkpoint, lookup_model
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.tuning import TuningProgress, show_plan, show_result
+from smolvideo.show.tuning import TuningProgress, show_tune_plan, show_tune_result
 from smolvideo.tune.options import TuneOptions
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _tune(run: _Run, items: "Items") -> None:
     facts = {**result_facts(result), "exam": exam, "notices": noted}
     del facts["lines"]
     write_text_atomic(given.out / "result.json", json_line(facts) + "\n", overwrite=True)
-    show_result(screen, result, score_rows(result), exam)
+    show_tune_result(screen, result, score_rows(result), exam)
     if losses(result) is None:
         screen.notice("no clip was held out: nothing says whether the run learned or memorised")
     paths = [given.out / "best"]
@@ -185,7 +185,7 @@ def _plan(given: TuneFlags, spec: EngineSpec, options: TuneOptions, screen: Outp
         facts = {**asdict(plan), "peak_bytes": plan.peak_bytes, "fits": plan.fits}
         screen.write(json_line(facts) + "\n")
     else:
-        show_plan(screen, plan)
+        show_tune_plan(screen, plan)
     plan.check()
 
 

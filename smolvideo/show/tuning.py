@@ -50,7 +50,7 @@ def _score(name: str, value: float) -> str:
     return f"{name} {value:.3f}" if name.endswith("loss") else f"{name} {value:.0%}"
 
 
-def show_result(
+def show_tune_result(
     screen: Output,
     result: "TuneResult",
     rows: Sequence[tuple[str, float, float, int]],
@@ -77,7 +77,7 @@ def show_result(
     screen.err.print(Text(words), soft_wrap=True)
 
 
-def show_plan(screen: Output, plan: "TunePlan") -> None:
+def show_tune_plan(screen: Output, plan: "TunePlan") -> None:
     """Print the predicted memory by what holds it, the time of a step, and what would fit."""
     table = _table(f"{plan.model}, {plan.method}", "memory")
     for name, size in plan.memory.items():

@@ -22,6 +22,8 @@ from support.project import ROOT
 from test_html_page import hostile_run
 
 import smolvideo.show
+from smolvideo.answer import ChoiceProbabilities
+from smolvideo.calibration.reliability import Reliability, ReliabilityBin
 from smolvideo.cli.main import cli
 from smolvideo.cost import Prediction, PromptSize, Rates
 from smolvideo.engines import GenerationOptions
@@ -35,6 +37,7 @@ from smolvideo.prompt import PromptOptions
 from smolvideo.records import SourceRecord
 from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
+from smolvideo.show.choices import show_choices, show_reliability
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.filmstrip import show_filmstrip
@@ -43,12 +46,15 @@ from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.summarise import BatchProgress, show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
+from smolvideo.show.tuning import TuningProgress, show_tune_plan, show_tune_result
 from smolvideo.source import VideoSource
 from smolvideo.summaries import ItemResult, RunStats
 from smolvideo.summaries.dry_run import PlannedItem
 from smolvideo.summaries.record_log import SummaryRecord
 from smolvideo.summaries.worklist import WorkItem
 from smolvideo.train.schedule import TrainProgress
+from smolvideo.tune.memory import TunePlan
+from smolvideo.tune.training import TuneProgress
 
 HOSTILE = (
     "a\x1b]0;owned\x07b\x1b[6nc\x9b31md\u202ee\u2066f\u200fg\u061ch\u2028i\u2029j\x7fk\x85l\ufeffm"
@@ -108,6 +114,11 @@ def evaluating(screen: Output, _: Path) -> None:
 def training(screen: Output, _: Path) -> None:
     with TrainingProgress(screen) as progress:
         progress.show(TrainProgress("answer", 1.0, 2.0, 3, 0.5, {HOSTILE: 0.5}))
+
+
+def tuning(screen: Output, _: Path) -> None:
+    with TuningProgress(screen) as progress:
+        progress.show(TuneProgress(1, 9, 0.5, 2.0, {HOSTILE: 0.5}))
 
 
 def scoring(screen: Output, folder: Path) -> None:
@@ -211,6 +222,27 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     ),
     "show_key_values": lambda screen, _: show_key_values(screen, {"name": HOSTILE}),
     "TrainingProgress": training,
+    "TuningProgress": tuning,
+    "show_tune_result": lambda screen, _: show_tune_result(
+        screen,
+        SimpleNamespace(  # type: ignore[arg-type]
+            course=SimpleNamespace(best_step=1, step=2, seconds=3.0),
+            frames_encoded=4,
+            frames_from_cache=5,
+        ),
+        [(HOSTILE, 0.1, 0.9, 7)],
+        ({HOSTILE: (0.5, 3)}, {}),
+    ),
+    "show_tune_plan": lambda screen, _: show_tune_plan(
+        screen,
+        TunePlan(HOSTILE, "lora", {"weights": 1}, 2, 3, 4, 5, 6, 7, 8, 9, 10, advice=(HOSTILE,)),
+    ),
+    "show_choices": lambda screen, _: show_choices(
+        screen, ChoiceProbabilities({HOSTILE: 0.75, "b": 0.25}, 0.9)
+    ),
+    "show_reliability": lambda screen, _: show_reliability(
+        screen.out, HOSTILE, Reliability(0.1, (ReliabilityBin(0.0, 0.1, 3, 0.05, 0.5),))
+    ),
     "show_scores": scoring,
 }
 """Every show function by name; the next test checks that none is missing."""
