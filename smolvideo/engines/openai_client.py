@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 KEY_VARIABLES = ("SMOLVIDEO_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key of the server, the first that is set."""
 
+_REQUEST_PATHS = ("/chat/completions", "/models")
 _CONNECT_SECONDS = 10.0
+_OTHER_FIELDS = (":", "event:", "id:", "retry:")
+"""Lines of an event stream that hold no data; the first is a comment."""
 _SILENT_SECONDS = 600.0
 """How long a server may be silent, as in OpenAI's own client: many encode all frames first."""
 _MAX_BYTES = 16 * 2**20
@@ -37,7 +40,8 @@ _MAX_RETRY_SECONDS = 30.0
 def check_base_url(given: str) -> str:
     """Return the base URL ending in ``/v1``; a server's address alone gets that path.
 
-    Raises UsageError for what is no http(s) URL, and for a user or password in it.
+    The path of a request, such as ``/chat/completions``, is left out. Raises UsageError for what is
+    no http(s) URL, and for a user or password in it.
     """
     url = given.strip().rstrip("/")
     try:
@@ -55,6 +59,9 @@ def check_base_url(given: str) -> str:
             "the address of a server has no user and no password",
             hint=f"put its key into {KEY_VARIABLES[0]}",
         )
+    for path in _REQUEST_PATHS:
+        if parts.path.endswith(path):
+            return url.removesuffix(path)
     return url if parts.path else f"{url}/v1"
 
 
@@ -101,7 +108,8 @@ class OpenAIClient:
     def stream_chat(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed completion, checked to be objects.
 
-        Where the server is busy, the request is sent again. Raises ModelError, PromptError.
+        A server that cannot stream sends the completion whole, which is one chunk. Where the server
+        is busy, the request is sent again. Raises ModelError, PromptError.
         """
         for attempt in range(_MAX_RETRIES + 1):
             with self._request("POST", "/chat/completions", body) as response:
@@ -114,22 +122,41 @@ class OpenAIClient:
             self._sleep(wait)
 
     def _events(self, response: "httpx2.Response") -> Iterator[dict[str, Any]]:
-        size = 0
+        size, is_stream, whole = 0, False, []
         for line in response.iter_lines():
             size += len(line)
             if size > _MAX_BYTES:
                 raise ModelError(f"the answer of `{self.base_url}` does not end")
             if not line.startswith("data:"):
+                if not line.startswith(_OTHER_FIELDS):
+                    whole.append(line)
                 continue
+            is_stream = True
             text = line.removeprefix("data:").strip()
             if text == "[DONE]":
                 return
-            event = self._parse(text.encode())
-            if not isinstance(event, dict):
-                raise self._not_openai()
-            if event.get("error"):
-                raise ModelError(f"`{self.base_url}`: {_error_text(event)}")
-            yield event
+            yield self._checked_chunk(text)
+        if not is_stream and (text := "\n".join(whole).strip()):
+            yield self._whole_chunk(text)
+
+    def _checked_chunk(self, text: str) -> dict[str, Any]:
+        chunk = self._parse(text.encode())
+        if not isinstance(chunk, dict):
+            raise self._not_openai()
+        if chunk.get("error"):
+            raise ModelError(f"`{self.base_url}`: {_error_text(chunk)}")
+        return chunk
+
+    def _whole_chunk(self, text: str) -> dict[str, Any]:
+        """Return a completion that was not streamed as the only chunk of a stream."""
+        completion = self._checked_chunk(text)
+        choices = completion.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(choice, dict) or not isinstance(message, dict):
+            raise self._not_openai()
+        reason = choice.get("finish_reason") or "stop"
+        return {**completion, "choices": [{"delta": message, "finish_reason": reason}]}
 
     @contextmanager
     def _request(
@@ -164,16 +191,24 @@ class OpenAIClient:
         status = response.status_code
         if status == 200:
             return
+        hint = None
         try:
             said = _error_text(self._parse(self._read(response)))
         except ModelError:
-            said = f"status {status}"
+            said, hint = f"status {status}", self._address_hint()
         message = f"`{self.base_url}`: {said}"
         if status in (401, 403):
-            raise ModelError(message, hint=f"put the server's key into {KEY_VARIABLES[0]}")
+            raise ModelError(message, hint=_key_hint())
         if status in (400, 413, 422):
-            raise PromptError(message)
-        raise ModelError(message)
+            raise PromptError(message, hint=hint)
+        if 300 <= status < 400 and (to := response.headers.get("location")):
+            shown = display_name(without_credentials(to))
+            hint = f"it sends elsewhere: `{shown}`; is that the address?"
+        elif status in (404, 405, 501) and "model" not in said:
+            hint = self._address_hint()
+        elif status in (429, 503):
+            hint = "the server is busy, or not ready: try again later"
+        raise ModelError(message, hint=hint)
 
     def _read(self, response: "httpx2.Response") -> bytes:
         content = b""
@@ -192,13 +227,28 @@ class OpenAIClient:
     def _not_openai(self) -> ModelError:
         return ModelError(
             f"what answers at `{self.base_url}` does not speak OpenAI's interface",
-            hint="the address often ends in `/v1`",
+            hint=self._address_hint(),
         )
+
+    def _address_hint(self) -> str:
+        if urlsplit(self.base_url).path.endswith("/v1"):
+            return "is this the address of an OpenAI-compatible server?"
+        return "the address often ends in `/v1`"
+
+
+def _key_variable() -> str | None:
+    return next((name for name in KEY_VARIABLES if os.environ.get(name, "").strip()), None)
 
 
 def _api_key() -> str | None:
-    found = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
-    return next(filter(None, found), None)
+    name = _key_variable()
+    return os.environ[name].strip() if name else None
+
+
+def _key_hint() -> str:
+    if name := _key_variable():
+        return f"the server does not accept the key in {name}"
+    return f"put the server's key into {KEY_VARIABLES[0]}"
 
 
 def _is_model(entry: Any) -> bool:

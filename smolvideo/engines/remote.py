@@ -75,7 +75,8 @@ def _find_model(client: OpenAIClient, model: str) -> RemoteModel:
     if model == AUTO:
         if not models:
             raise ModelError(
-                f"`{client.base_url}` does not list its models", hint="name one: `--model NAME`"
+                f"`{client.base_url}` does not list its models",
+                hint="name one: `--model NAME`; or is the address wrong? It often ends in `/v1`",
             )
         return models[0]
     found = next((one for one in models if one.name == model), None)
@@ -168,7 +169,7 @@ class RemoteEngine:
         """Raise UsageError: servers compute no likelihood of given answers."""
         raise UsageError(
             "the engine `openai` cannot compute the likelihood of given answers",
-            hint="run with `--engine native`",
+            hint="leave `--server` out: a model on this machine can",
         )
 
     def _body(self, prompt: Prompt, generation: GenerationOptions) -> dict[str, Any]:
@@ -301,7 +302,10 @@ class _Received:
         """Return the text that was held back, at the end. Raises ModelError for an answer that
         broke off."""
         if self._reason is None and not self._text.stopped:
-            raise ModelError("the server broke the answer off before its end")
+            raise ModelError(
+                "the server broke the answer off before its end",
+                hint="its own log may say why; ask again",
+            )
         return self._text.finish()
 
     def finish(self, text: str) -> Answer:

@@ -89,7 +89,8 @@ def check_key(headers: Mapping[str, str], api_key: str | None) -> None:
         return
     raise ApiError(
         401,
-        "a key is needed: `Authorization: Bearer KEY`",
+        # Not as `Authorization: …`: clients that hide credentials would hide the rest of the line.
+        "the key is wrong" if given else "a key is needed, as bearer token in `Authorization`",
         code="invalid_api_key",
         kind="authentication_error",
         headers={"www-authenticate": "Bearer"},

@@ -29,6 +29,8 @@ from smolvideo.errors import ModelError, PromptError, UsageError
 from smolvideo.pipeline import load_frames, prepare
 from smolvideo.prompt import Message
 from smolvideo.sampling import FrameSampling
+from smolvideo.serve.access import check_key
+from smolvideo.serve.api_errors import ApiError
 from smolvideo.serve.listen import VideoServer
 
 # ---------------------------------------------------------------------- our own server
@@ -173,8 +175,9 @@ def test_server_that_cannot_be_used_is_one_line(
 def test_engine_of_a_server_cannot_score(server: VideoServer) -> None:
     there = remote(server)
     prepared = prepare(there.checkpoint, str(CIRCLE), "What moves?")
-    with pytest.raises(UsageError, match="likelihood"):
+    with pytest.raises(UsageError, match="likelihood") as raised:
         there.score(prepared.prompt, ["a", "b"])
+    assert "leave `--server` out" in str(raised.value.hint)
     there.close()
     with pytest.raises(ModelError, match="closed"):
         there.stream(prepared.prompt)
@@ -188,7 +191,12 @@ Reply = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 class OtherServer:
     """A server of somebody else: ``reply`` answers its chats."""
 
-    def __init__(self, reply: Reply, models: Any = None) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        models: Any = None,
+        get: Callable[[BaseHTTPRequestHandler], None] | None = None,
+    ) -> None:
         outer = self
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -197,6 +205,9 @@ class OtherServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.keys.append(self.headers.get("authorization"))
+                if get is not None:
+                    get(self)
+                    return
                 send(self, 200, json.dumps(listed))
 
             def do_POST(self) -> None:
@@ -310,7 +321,11 @@ ERROR = json.dumps({"error": {"message": "too many\x1b[31m images\u202e", "type"
         (500, "", ModelError, "status 500"),
         (503, "", ModelError, "status 503"),
         (302, "", ModelError, "status 302"),
-        (200, "<html>hello</html>", ModelError, "broke the answer off"),
+        (404, '{"detail": "Not Found"}', ModelError, "Not Found"),
+        (200, "<html>hello</html>", ModelError, "does not speak"),
+        (200, "{}", ModelError, "does not speak"),
+        (200, '{"choices": [{"text": "a dog"}]}', ModelError, "does not speak"),
+        (200, ERROR, ModelError, "too many images"),
         (200, "data: {\n\n", ModelError, "does not speak"),
         (200, "data: [1]\n\n", ModelError, "does not speak"),
         (200, sse(delta("half")), ModelError, "broke the answer off"),
@@ -331,6 +346,66 @@ def test_server_that_misbehaves_is_an_error(
         answer_of(server)
     assert "\x1b" not in str(raised.value)
     assert "\u202e" not in str(raised.value)
+    said_by_server = "images" in message
+    assert said_by_server or "does not end" in message or getattr(raised.value, "hint", None)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_answer_of_a_server_that_does_not_stream(indent: int | None) -> None:
+    message = {"role": "assistant", "content": " a purple circle"}
+    whole = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 77, "completion_tokens": 5},
+    }
+    body = json.dumps(whole, indent=indent)
+    with OtherServer(lambda request, _: send(request, 200, body)) as server:
+        answer = answer_of(server)
+    assert (answer.text, answer.stop_reason) == ("a purple circle", "length")
+    assert (answer.usage.prompt_tokens, answer.usage.answer_tokens) == (77, 5)
+
+
+def test_redirection_is_shown_without_credentials() -> None:
+    def reply(request: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
+        send(request, 307, "", location="http://me:s3cret@127.0.0.1:9/v2")
+
+    with OtherServer(reply) as server, pytest.raises(ModelError, match="status 307") as raised:
+        answer_of(server)
+    assert raised.value.hint == "it sends elsewhere: `http://127.0.0.1:9/v2`; is that the address?"
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "hint"),
+    [
+        (None, "a key is needed, as bearer token in `Authorization`\n", "key into SMOLVIDEO_API"),
+        ("wrong", "the key is wrong\n", "does not accept the key in SMOLVIDEO_API_KEY"),
+    ],
+)
+def test_missing_and_wrong_key_are_named(
+    key: str | None,
+    message: str,
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("SMOLVIDEO_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("SMOLVIDEO_API_KEY", key)
+
+    def refuse(given: str | None) -> tuple[int, str]:
+        with pytest.raises(ApiError) as raised:
+            check_key({} if given is None else {"authorization": given}, "the key")
+        return raised.value.status, json.dumps(raised.value.to_json())
+
+    def get(request: BaseHTTPRequestHandler) -> None:
+        send(request, *refuse(request.headers.get("authorization")))
+
+    with OtherServer(lambda *_: None, get=get) as server:
+        code, _, err = run("ask", "--server", server.url, str(CIRCLE), "What?", capsys=capsys)
+    assert code == 4
+    assert message in err
+    assert hint in err
 
 
 @pytest.mark.parametrize("models", [[], {"data": 5}, "x", {"data": [{"id": 5}, None]}])
@@ -358,6 +433,9 @@ def test_model_is_chosen_from_the_list() -> None:
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
         ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1"),
         ("https://x.org/api/v2/", "https://x.org/api/v2"),
+        ("http://x.org:80/v1/chat/completions", "http://x.org:80/v1"),
+        ("http://x.org/v1/models/", "http://x.org/v1"),
+        ("http://models", "http://models/v1"),
         ("http://[::1]:80", "http://[::1]:80/v1"),
     ],
 )

@@ -100,7 +100,7 @@ def test_page_shows_what_the_server_refuses(browser: Browser, tmp_path: Path) ->
         assert browser.value("document.getElementById('key-row').hidden") is False
         alert = "document.getElementById('problem').textContent"
         for key, file, message in (
-            ("wrong", CIRCLE, "a key is needed"),
+            ("wrong", CIRCLE, "the key is wrong"),
             ("s3cret", text, "this is a text, not a video"),
         ):
             browser.value(f"document.getElementById('key').value = '{key}'")
