@@ -94,15 +94,43 @@ def test_cinepile_in_csv_and_parquet(tmp_path: Path) -> None:
             columns[name] = core.list_array(core.Array(ends, type=core.DataType.int32()), flat)
         else:
             columns[name] = core.Array(values, type=kinds[type(value)])
-    io.write_parquet(core.Table(columns), str(tmp_path / "test.parquet"))
-    assert load_benchmark("cinepile", tmp_path / "test.parquet").items == expected
+    for name in ("test.parquet", "mes données %20.parquet"):
+        (tmp_path / "é").mkdir(exist_ok=True)
+        io.write_parquet(core.Table(columns), str(tmp_path / "é" / name))
+        assert load_benchmark("cinepile", tmp_path / "é" / name).items == expected
+
+
+def test_damaged_parquet_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    core, io = pytest.importorskip("arro3.core"), pytest.importorskip("arro3.io")
+    path = tmp_path / "test.parquet"
+    with pytest.raises(SourceError, match=r"cannot read .*: No such file"):
+        read_rows(path)
+    texts = core.Array(["some text"] * 50, type=core.DataType.utf8())
+    io.write_parquet(core.Table({"question": texts}), str(path))
+    good = path.read_bytes()
+    assert read_rows(path) == [{"question": "some text"}] * 50
+    noise = bytes(range(1, 256)) * 2
+    damaged = [b"", good[:-1], good[1:], noise, b"PAR1", b"PAR1" + noise + b"PAR1"]
+    for at in range(4, len(good) - 4, 9):
+        damaged.append(good[:at] + bytes(255 - byte for byte in good[at : at + 4]) + good[at + 4 :])
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content[:-4] + good[-4:] if len(content) == len(good) else content)
+        try:
+            read_rows(path)
+        except SourceError as error:
+            assert "cannot be understood" in str(error)
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > len(damaged) / 2
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_missing_parquet_package_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "arro3.io", None)
-    (tmp_path / "test.parquet").write_bytes(b"PAR1")
+    (tmp_path / "test.parquet").write_bytes(b"PAR1PAR1")
     with pytest.raises(SourceError, match="one more package") as raised:
         load_benchmark("cinepile", tmp_path / "test.parquet")
     assert "smolvideo[eval]" in str(raised.value.hint)

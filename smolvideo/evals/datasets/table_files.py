@@ -8,9 +8,12 @@ import csv
 import io
 import math
 import re
+import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from smolvideo.errors import SourceError, UsageError
@@ -165,21 +168,56 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+_PARQUET_MARK = b"PAR1"
+"""First and last bytes of a Parquet file."""
+
+
 def _parquet_rows(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        begin = file.read(len(_PARQUET_MARK))
+        file.seek(max(0, path.stat().st_size - len(_PARQUET_MARK)))
+        if begin != _PARQUET_MARK or file.read() != _PARQUET_MARK:
+            raise ValueError("no Parquet file, or cut off: `PAR1` at its beginning or end is missing")
+    import asyncio
+
     try:
-        from arro3.io import exceptions, read_parquet
+        from arro3.io import read_parquet_async, store
     except ImportError as error:
         raise SourceError(
             "reading parquet files needs one more package",
             hint="pip install 'smolvideo[eval]', or convert the file to .jsonl",
         ) from error
-    try:
-        for batch in read_parquet(str(path)):
-            columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-            for place in range(batch.num_rows):
-                yield {name: values[place] for name, values in columns.items()}
-    except exceptions.Arro3Error as error:
-        raise ValueError(display_name(str(error))) from error
+
+    # Read asynchronously, because `read_parquet` of a damaged file panics: it prints a stack trace
+    # and raises what is no Exception.
+    async def read(folder: Path, name: str) -> Any:
+        return await read_parquet_async(name, store=store.LocalStore(str(folder)))
+
+    with (
+        ThreadPoolExecutor(1) as pool,  # the caller may have a running event loop
+        TemporaryDirectory(prefix="smolvideo-") as copies,
+    ):
+        place = path.resolve()
+        if not _STORE_NAME.fullmatch(place.name):
+            place = Path(copies) / "rows.parquet"
+            shutil.copyfile(path, place)
+        try:
+            table = pool.submit(asyncio.run, read(place.parent, place.name)).result()
+            batches = [
+                {name: batch.column(name).to_pylist() for name in batch.schema.names}
+                for batch in table.to_batches()
+            ]
+        except Exception as error:  # plain Exceptions, without a class of their own
+            reason = str(error).strip() or type(error).__name__
+            raise ValueError(display_name(reason.splitlines()[0])) from error
+    for columns in batches:
+        yield from (
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        )
+
+
+_STORE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+"""Names that the store of arro3 finds; it percent-encodes others."""
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
