@@ -94,8 +94,8 @@ def align(given: AlignFlags) -> None:
     """
     screen = open_screen(quiet=given.quiet)
     set_num_threads()  # before torch is imported
-    from smolvideo.tune.card import model_card, score_rows
-    from smolvideo.tune.items import read_items
+    from smolvideo.tune.card import NOT_HELD_OUT, losses, model_card, score_rows
+    from smolvideo.tune.items import left_out, read_items
     from smolvideo.tune.preferences import PreferenceOptions
     from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
 
@@ -119,6 +119,9 @@ def align(given: AlignFlags) -> None:
         noted.append(sentence)
         screen.notice(sentence)
 
+    if given.skip_faulty:
+        for sentence in left_out(items):
+            note(sentence)
     with StageProgress(screen) as stages, wrap_write_errors(given.out):
         spec = choose_engine(
             given,
@@ -148,6 +151,8 @@ def align(given: AlignFlags) -> None:
         draw_curves(given.out, checkpoint.name)
         paths = [given.out / "best", *([merge(request)] if given.merge else [])]
     show_tune_result(screen, result, score_rows(result), None)
+    if losses(result) is None:
+        screen.notice(NOT_HELD_OUT)
     facts = {**result_facts(result), "notices": noted}
     del facts["lines"]
     if given.as_json:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.tuning import TuningProgress, show_tune_plan, show_tune_result
-from smolvideo.tune.options import TuneOptions
+from smolvideo.tune.options import NamedModel, PlannedModel, TuneOptions
 
 if TYPE_CHECKING:
     from smolvideo.tune.items import Items
@@ -56,7 +56,7 @@ def clips(given: TuneFlags) -> int | None:
         )
         spec = read_tune_spec(given, spec)
     if given.dry_run:
-        screen.notes(f"cannot be used: {fault}" for fault in items.faults)
+        _check_inputs(given, spec, items, screen)
         _plan(given, spec, options, screen)
         return None
     with StageProgress(screen) as stages:
@@ -81,8 +81,9 @@ class _Run:
 
 
 def _tune(run: _Run, items: "Items") -> None:
-    from smolvideo.tune.card import losses, model_card, score_rows
+    from smolvideo.tune.card import NOT_HELD_OUT, losses, model_card, score_rows
     from smolvideo.tune.exam import check_exam, sit_exam
+    from smolvideo.tune.items import left_out
     from smolvideo.tune.rehearsal import open_rehearsal
     from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
 
@@ -106,8 +107,8 @@ def _tune(run: _Run, items: "Items") -> None:
         allow_outside=given.allow_outside,
     )
     if given.skip_faulty:
-        for fault in items.faults:
-            note(f"left out: {fault}")
+        for sentence in left_out(items):
+            note(sentence)
     request = TuneRequest(
         items,
         checkpoint,
@@ -145,7 +146,7 @@ def _tune(run: _Run, items: "Items") -> None:
     write_text_atomic(given.out / "result.json", json_line(facts) + "\n", overwrite=True)
     show_tune_result(screen, result, score_rows(result), exam)
     if losses(result) is None:
-        screen.notice("no clip was held out: nothing says whether the run learned or memorised")
+        screen.notice(NOT_HELD_OUT)
     paths = [given.out / "best"]
     if given.merge and run.options.method != "full":
         paths.append(merge(request))
@@ -173,6 +174,28 @@ def _tuned_checkpoint(run: _Run, best: Path) -> Checkpoint:
     if run.options.method == "full":
         return read_checkpoint(best, name=run.checkpoint.name)
     return run.checkpoint.with_adapter(best)
+
+
+def _check_inputs(given: TuneFlags, spec: EngineSpec, items: "Items", screen: Output) -> None:
+    """Refuse the files that the run itself would refuse, as far as no weights are needed."""
+    from smolvideo.tune.exam import check_exam
+    from smolvideo.tune.items import check_faults, left_out
+    from smolvideo.tune.rehearsal import open_rehearsal
+
+    known = lookup_model(spec.model)
+    model: NamedModel = (
+        replace(spec, offline=True).checkpoint()
+        if known is None
+        else PlannedModel(known.name, known.is_bundled)
+    )
+    check_faults(items, skip_faulty=given.skip_faulty)
+    choice = None if given.rehearse == "auto" else given.rehearse
+    rehearsal = open_rehearsal(choice, model, media=given.media, allow_outside=given.allow_outside)
+    if rehearsal is not None and rehearsal.items is not None:
+        check_faults(rehearsal.items, skip_faulty=given.skip_faulty)
+    if given.exam is not None:
+        check_exam(given.exam, model)
+    screen.notes(left_out(items))
 
 
 def _plan(given: TuneFlags, spec: EngineSpec, options: TuneOptions, screen: Output) -> None:

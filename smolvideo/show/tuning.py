@@ -68,7 +68,8 @@ def show_tune_result(
             table.add_row(
                 escape_controls(f"exam: {name}"), f"{share:.1%}", f"{after:.1%}", f"{count}"
             )
-    screen.err.print(table)
+    if table.row_count:
+        screen.err.print(table)
     words = (
         f"best at step {result.course.best_step} of {result.course.step}; "
         f"{result.frames_encoded:,} frames encoded, {result.frames_from_cache:,} from the cache; "

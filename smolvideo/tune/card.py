@@ -18,6 +18,9 @@ _ROLES = {
 }
 
 
+NOT_HELD_OUT = "no clip was held out: nothing says whether the run learned or memorised"
+
+
 def score_rows(result: TuneResult) -> list[tuple[str, float, float, int]]:
     """Rows (what, exact match before, of the best checkpoint, answers), by role and kind."""
     before, after = _before_and_best(result)

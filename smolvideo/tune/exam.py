@@ -26,7 +26,7 @@ from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
 from smolvideo.train.exam import ExamOptions
 from smolvideo.train.exam.evaluate import evaluate_exam
-from smolvideo.tune.options import fingerprint
+from smolvideo.tune.options import NamedModel, fingerprint
 from smolvideo.tune.run import Machine
 
 WORLD = "world"
@@ -38,7 +38,7 @@ ExamScores = dict[str, tuple[float, int]]
 """Group of questions → share of right answers, number of questions."""
 
 
-def check_exam(choice: str, checkpoint: Checkpoint) -> Benchmark | None:
+def check_exam(choice: str, checkpoint: NamedModel) -> Benchmark | None:
     """Read what ``--exam`` names, before anything is trained; None for nano's world.
 
     Raises UsageError for the world of another model, and as ``load_benchmark``.

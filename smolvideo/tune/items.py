@@ -11,8 +11,17 @@ from pathlib import Path
 
 from smolvideo.errors import SmolVideoError, UsageError
 from smolvideo.files import content_hash
+from smolvideo.formatting import format_count
 from smolvideo.source import ListedPath, VideoSource, is_url, resolve_source
-from smolvideo.tune.lines import DataFile, DataLine, Fault, MediaRef, read_lines
+from smolvideo.tune.lines import (
+    MAX_SHOWN,
+    DataFile,
+    DataLine,
+    Fault,
+    MediaRef,
+    faults_error,
+    read_lines,
+)
 from smolvideo.tune.vqa import is_vqa, read_vqa
 
 
@@ -74,6 +83,22 @@ def read_items(
             faults.append(Fault(line.number, str(error)))
     faults.sort(key=lambda fault: fault.number)
     return Items(path, tuple(items), tuple(faults), content_hash(path), _count_lines(data))
+
+
+def check_faults(items: Items, more: Sequence[Fault] = (), *, skip_faulty: bool) -> None:
+    """Raise RecordError for the faults of ``items``, and ``more`` of reading or packing them, but
+    not with ``skip_faulty`` and a usable line."""
+    faults = sorted([*items.faults, *more], key=lambda fault: fault.number)
+    numbers = {fault.number for fault in faults}
+    if faults and not (skip_faulty and len(numbers) < items.total):
+        raise faults_error(items.path, faults, items.total)
+
+
+def left_out(items: Items) -> list[str]:
+    """Return notices of the faulty lines; the first are named and the rest counted."""
+    named = [f"left out: {fault}" for fault in items.faults[:MAX_SHOWN]]
+    rest = len(items.faults) - MAX_SHOWN
+    return [*named, f"left out: {format_count(rest, 'more line')}"] if rest > 0 else named
 
 
 def _count_lines(data: DataFile) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from smolvideo.errors import UsageError
 
@@ -12,6 +12,25 @@ Method = Literal["lora", "qlora", "full"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Part = Literal["decoder", "rows", "connector", "vision"]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class NamedModel(Protocol):
+    """What options are checked against before weights are there: a checkpoint, or its name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_nano(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A registered model whose files may not be on this machine."""
+
+    name: str
+    is_nano: bool
+
 
 FULL_RATE = 2e-5
 LORA_RATE = 2e-4

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from smolvideo.engines import GenerationOptions, NativeEngine
 from smolvideo.errors import SmolVideoError, UsageError
-from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import pack_prompt
 from smolvideo.train.question_batches import make_video_batch
@@ -29,6 +28,7 @@ from smolvideo.train.schedule import CHOICE_FORMS, QuestionMix
 from smolvideo.train.world.scene_sampler import Split
 from smolvideo.tune.items import Items, TuneItem, read_items, split_items
 from smolvideo.tune.lines import DataLine, Fault
+from smolvideo.tune.options import NamedModel
 from smolvideo.tune.samples import IGNORED, Role, SampleWriter, media_of, messages_of
 
 SELF, WORLD = "self", "world"
@@ -74,7 +74,7 @@ class Rehearsal:
 
 
 def open_rehearsal(
-    choice: str | None, checkpoint: Checkpoint, *, media: Path | None, allow_outside: bool
+    choice: str | None, checkpoint: NamedModel, *, media: Path | None, allow_outside: bool
 ) -> Rehearsal | None:
     """Read what ``choice`` names; None for none. Raises UsageError and RecordError."""
     if choice is None or choice == "none":

@@ -11,6 +11,7 @@ from typing import Any
 from smolvideo.engines import FeatureCache, NativeEngine, load_engine
 from smolvideo.errors import RecordError, UsageError
 from smolvideo.files import file_lock, make_folders
+from smolvideo.formatting import format_count
 from smolvideo.models import Checkpoint
 from smolvideo.models.adapter import Adapter
 from smolvideo.models.json_files import read_json
@@ -18,8 +19,7 @@ from smolvideo.network.adapter_weights import norms_fingerprint
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
-from smolvideo.tune.items import Items, split_items
-from smolvideo.tune.lines import Fault, faults_error
+from smolvideo.tune.items import Items, check_faults, split_items
 from smolvideo.tune.network import TuningNetwork, require_peft, untrained_rows
 from smolvideo.tune.options import TuneOptions, fingerprint
 from smolvideo.tune.output import adapter_writer, put_back, words_of, write_merged
@@ -184,7 +184,7 @@ def prepare_samples(request: TuneRequest, facts: str, on_progress: OnProgress) -
     ):
         faults = writer.add_items(train, "train", on_progress=on_progress)
         faults += writer.add_items(held, "held_out", on_progress=on_progress)
-        _check_faults(request, items, faults)
+        check_faults(items, faults, skip_faulty=request.skip_faulty)
         if request.rehearsal is not None:
             more = add_rehearsal(
                 request.rehearsal,
@@ -196,21 +196,13 @@ def prepare_samples(request: TuneRequest, facts: str, on_progress: OnProgress) -
                 on_progress=on_progress,
             )
             if request.rehearsal.items is not None:
-                _check_faults(request, request.rehearsal.items, more)
+                check_faults(request.rehearsal.items, more, skip_faulty=request.skip_faulty)
         writer.finish(facts)
     samples = read_samples(request.out, facts)
     assert samples is not None
     if not samples.of("train"):
         raise RecordError(f"{display_path(items.path)} has no line to train on")
     return samples
-
-
-def _check_faults(request: TuneRequest, items: Items, more: list[Fault]) -> None:
-    """Raise RecordError for faults found while reading or packing, unless they are left out."""
-    faults = sorted([*items.faults, *more], key=lambda fault: fault.number)
-    numbers = {fault.number for fault in faults}
-    if faults and not (request.skip_faulty and len(numbers) < items.total):
-        raise faults_error(items.path, faults, items.total)
 
 
 def _train(
@@ -227,8 +219,8 @@ def _train(
     if new_rows and "rows" not in options.parts:
         options = replace(options, parts=(*options.parts, "rows"))
         on_note(
-            f"{len(new_rows)} tokens of the answers are new to `{checkpoint.name}`: their rows of "
-            "the embedding are trained, too"
+            f"also trained: the embedding of {format_count(len(new_rows), 'token')} of the "
+            f"answers, new to `{checkpoint.name}`"
         )
     network = TuningNetwork(
         checkpoint,

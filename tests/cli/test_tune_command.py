@@ -76,6 +76,34 @@ def test_faulty_lines_are_named(data: Path, tmp_path: Path) -> None:
     assert "line 7: no such file" in refused.stderr
 
 
+def test_dry_run_refuses_what_the_run_refuses(data: Path, tmp_path: Path) -> None:
+    missing = '{"video": "none.mp4", "question": "?", "answer": "x"}\n'
+    file = data.parent / "mostly_faulty.jsonl"
+    file.write_text(missing * 12 + data.read_text())
+    dry = ("--model", "nano", "--dry-run")
+    refused = run("tune", file, *dry)
+    assert refused.exit_code == 5
+    assert "12 lines of 18" in refused.stderr
+    assert "and 4 more" in refused.stderr
+    assert not refused.stdout
+    planned = run("tune", file, *dry, "--skip-faulty")
+    assert planned.exit_code == 0, planned.output
+    assert planned.stderr.count("left out: line") == 8
+    assert "left out: 4 more lines" in planned.stderr
+    file.write_text(missing)
+    assert run("tune", file, *dry, "--skip-faulty").exit_code == 5
+    clip = next(data.parent.glob("*.mp4"))
+    refused = run("tune", clip, *dry)
+    assert refused.exit_code == 5
+    assert len(refused.stderr) < 2000
+    for option, code in (("--rehearse", 5), ("--exam", 3)):
+        refused = run("tune", data, *dry, option, tmp_path / "none.jsonl")
+        assert refused.exit_code == code
+        assert "none.jsonl" in refused.stderr
+        refused = run("tune", data, "--model", "smolvlm2-256m", "--dry-run", option, "world")
+        assert refused.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -109,3 +137,14 @@ def test_pairs_are_aligned(tmp_path: Path) -> None:
     assert result["beta"] == 0.1
     assert (out / "best" / "adapter_config.json").exists()
     assert "| rejected answers to the same |" in (out / "README.md").read_text("utf-8")
+
+
+def test_aligning_without_held_out_pairs_says_so(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "clips", clips=1, size=48)
+    pairs.write_text('{"video": "none.mp4"}\n' + pairs.read_text().splitlines()[0] + "\n")
+    words = ("tune", "align", pairs, "--model", "nano", "--out", tmp_path / "out")
+    done = run(*words, "--max-frames", "1", "--steps", "1", "--batch-size", "1", "--skip-faulty")
+    assert done.exit_code == 0, done.output
+    assert "no clip was held out" in done.stderr
+    assert "left out: line 1" in done.stderr
+    assert "exact answers" not in done.stderr

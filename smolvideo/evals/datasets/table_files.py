@@ -177,7 +177,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         begin = file.read(len(_PARQUET_MARK))
         file.seek(max(0, path.stat().st_size - len(_PARQUET_MARK)))
         if begin != _PARQUET_MARK or file.read() != _PARQUET_MARK:
-            raise ValueError("no Parquet file, or cut off: `PAR1` at its beginning or end is missing")
+            raise ValueError(
+                "no Parquet file, or cut off: `PAR1` at its beginning or end is missing"
+            )
     import asyncio
 
     try:
