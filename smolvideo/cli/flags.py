@@ -137,6 +137,27 @@ class FilePath(click.ParamType):  # type: ignore[type-arg]
         return click.Path().shell_complete(ctx, param, incomplete)
 
 
+class FolderPath(FilePath):
+    """A folder that exists and can be read; ``~`` is the home folder also where no shell saw it."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        folder = super().convert(Path(value).expanduser() if str(value) else value, param, ctx)
+        try:
+            with os.scandir(folder):
+                return folder
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            shown = display_path(folder)
+            self.fail(f"the folder {shown} cannot be read: {reason}", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        return click.Path(file_okay=False).shell_complete(ctx, param, incomplete)
+
+
 class TimeType(click.ParamType):  # type: ignore[type-arg]
     """A time in the video: ``90``, ``1:30``, ``0:01:30.5`` or ``50%``."""
 

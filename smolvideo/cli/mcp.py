@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
-from smolvideo.cli.flags import FilePath, Flags, SectionCommand, flag, takes
+from smolvideo.cli.flags import Flags, FolderPath, SectionCommand, flag, takes
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.model_options import EngineFlags, RemoteFlags
 from smolvideo.cli.options import GeometryFlags, SamplingFlags, read_sampling
@@ -23,7 +23,7 @@ class FolderFlags(Flags, section="Files"):
 
     allow_folder: tuple[Path, ...] = flag(
         multiple=True,
-        type=FilePath(),
+        type=FolderPath(),
         metavar="DIR",
         show_default="the current folder",
         help="Folder whose videos agents may ask about, with those below it. Repeatable.",

@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
-from smolvideo.cli.flags import FilePath, Flags, IntegerType, SectionCommand, SizeType, flag, takes
+from smolvideo.cli.flags import (
+    Flags,
+    FolderPath,
+    IntegerType,
+    SectionCommand,
+    SizeType,
+    flag,
+    takes,
+)
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.model_options import EngineFlags
 from smolvideo.cli.options import GeometryFlags, PromptFlags, SamplingFlags, read_sampling
@@ -70,7 +78,7 @@ class RequestFlags(Flags, section="Requests"):
     )
     allow_folder: tuple[Path, ...] = flag(
         multiple=True,
-        type=FilePath(),
+        type=FolderPath(),
         metavar="DIR",
         show_default="none",
         help="Folder whose files requests may name (file:///…). Repeatable.",

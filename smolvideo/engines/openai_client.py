@@ -44,6 +44,10 @@ def check_base_url(given: str) -> str:
     no http(s) URL, and for a user or password in it.
     """
     url = given.strip().rstrip("/")
+    if not url:
+        raise UsageError(
+            "the address of the server is empty", hint="such as `http://127.0.0.1:8000`"
+        )
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -10,6 +10,7 @@ from smolvideo.engines import Engine
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress
+from smolvideo.sanitize import display_name
 from smolvideo.serve.app import make_app
 from smolvideo.serve.metrics import Metrics
 from smolvideo.serve.options import ServerOptions
@@ -114,7 +115,10 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"`{host}` is no address of this machine") from error
+        raise UsageError(
+            f"`{display_name(host)}` is no address of this machine",
+            hint="127.0.0.1 is for this machine alone, 0.0.0.0 for every network",
+        ) from error
     try:
         if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: others could bind the same port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -135,5 +139,8 @@ def bind(host: str, port: int) -> socket.socket:
                 f"port {port} needs the rights of an administrator", hint="`--port 8000`"
             ) from error
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot listen at `{host}`, port {port}: {reason}") from error
+        raise UsageError(
+            f"cannot listen at `{display_name(host)}`, port {port}: {reason}",
+            hint="127.0.0.1 is for this machine alone, 0.0.0.0 for every network",
+        ) from error
     return bound

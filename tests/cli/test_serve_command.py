@@ -14,6 +14,7 @@ import pytest
 from support.project import ROOT
 
 from smolvideo.cli.main import cli
+from smolvideo.serve import ServerOptions
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -27,9 +28,19 @@ def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
         (["--host", "0.0.0.0"], 2, "add `--api-key KEY`"),
         (["--host", "::"], 2, "add `--api-key KEY`"),
         (["--host", "no.such.host.invalid", "--api-key", "k"], 2, "no address of this machine"),
+        (["--host", "300.1.1.1", "--api-key", "k"], 2, "hint: 127.0.0.1 is for this machine"),
         (["--host", "192.0.2.1", "--api-key", "k"], 2, "cannot listen at"),
         (["--api-key", " "], 2, "the key of the server is empty"),
+        (["--api-key", "", "--host", "0.0.0.0"], 2, "give one: `--api-key KEY`"),
         (["--allow-origin", "*"], 2, "every web page"),
+        (["--allow-origin", "evil.com"], 2, "hint: such as `https://chat.example.org`"),
+        (["--allow-origin", "https://Chat.org:443/x"], 2, "hint: `https://chat.org` is one"),
+        (["--allow-domain", "http://x y"], 2, "is no host name"),
+        (["--allow-domain", "http://me:s3cret@x.org"], 2, "is no host name"),
+        (["--allow-domain", ""], 2, "is no host name"),
+        (["--allow-domain", "x.org:80"], 2, "is no host name"),
+        (["--allow-folder", "/no/such\x1bfolder"], 2, "cannot be read: "),
+        (["--allow-folder", __file__], 2, "cannot be read: "),
         (["--port", "70000"], 2, "70000 is not in the range"),
         (["--max-body", "x"], 2, "is no size"),
         (["--model", "no-such-model"], 4, "no-such-model"),
@@ -42,6 +53,22 @@ def test_server_that_cannot_start_is_one_line(
     found, err = run("serve", *words, capsys=capsys)
     assert (found, message in err) == (code, True), err
     assert "Traceback" not in err
+    assert "s3cret" not in err
+
+
+def test_folder_that_mcp_cannot_read_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    found, err = run("mcp", "--allow-folder", "/no/such", capsys=capsys)
+    assert (found, "`/no/such` cannot be read: " in err) == (2, True), err
+
+
+@pytest.mark.parametrize("domain", ["*", "*.example.org", "a-b.example.org.", "8.8.8.8", "2001::1"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://chat.example.org", "http://localhost:3000", "http://[::1]:3000", "null", "app://x"],
+)
+def test_domains_and_origins_that_can_match(domain: str, origin: str) -> None:
+    options = ServerOptions(allowed_domains=(domain,), allowed_origins=(origin,))
+    assert options.is_loopback
 
 
 def test_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:

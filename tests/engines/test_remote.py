@@ -154,6 +154,7 @@ def test_summarise_with_a_server(server: VideoServer, capsys: pytest.CaptureFixt
     [
         (["--server", "127.0.0.1:8000"], 2, "is no address of a server"),
         (["--server", "ftp://x"], 2, "is no address of a server"),
+        (["--server", ""], 2, "the address of the server is empty"),
         (["--server", "http://me:secret@127.0.0.1"], 2, "no user and no password"),
         (["--server", "http://127.0.0.1:9"], 4, "nothing answers at"),
         (["--server", "http://127.0.0.1:9", "--engine", "native"], 2, "contradict"),
