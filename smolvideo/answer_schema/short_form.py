@@ -36,7 +36,7 @@ def parse_short_form(text: str) -> Schema:
             continue
         name, schema = _parse_field(field.strip(" \t\r,"))
         if name in properties:
-            raise UsageError(f"the field `{display_name(name)}` stands in the schema twice")
+            raise UsageError(f"the field `{display_name(name)}` is in the schema twice")
         properties[name] = schema
     if not properties:
         raise UsageError("the schema has no fields", hint=_HINT)

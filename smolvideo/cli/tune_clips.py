@@ -36,7 +36,7 @@ def clips(given: TuneFlags) -> int | None:
     DATA has one JSON object per line: `video` (with `start` and `end` in seconds) or `image`,
     `question`, `answer`; or `messages`, as TRL's; or it is VQAv2's question file. The result is
     DIR/best, an adapter for `--adapter DIR`, with curves and a model card in DIR. The same command
-    goes on with a run that was stopped.
+    resumes a stopped run.
     """
     options = read_options(given)
     screen = open_screen(quiet=given.quiet)
@@ -66,7 +66,7 @@ def clips(given: TuneFlags) -> int | None:
         try:
             _tune(_Run(given, spec, options, checkpoint, screen), items)
         except KeyboardInterrupt:
-            screen.notice(f"the run is in `{given.out}`: the same command goes on with it")
+            screen.notice(f"the run is in `{given.out}`: the same command resumes it")
             raise
     return None
 

@@ -25,10 +25,10 @@ def show_choices(screen: Output, found: ChoiceProbabilities) -> None:
     names = {choice: display_name(choice, screen.out.width // 2) for choice in probabilities}
     width = max(cell_len(name) for name in names.values())
     bar = max(_MIN_BAR, min(_MAX_BAR, screen.out.width - width - _PERCENT - 1))
-    likeliest = max(probabilities, key=probabilities.__getitem__)
+    most_likely = max(probabilities, key=probabilities.__getitem__)
     for choice, probability in probabilities.items():
         name = names[choice] + " " * (width - cell_len(names[choice]))
-        style = "bold" if choice == likeliest else ""
+        style = "bold" if choice == most_likely else ""
         percent = f" {100 * probability:5.1f} % "
         screen.out.print(Text.assemble((name, style), percent, (_bar(probability, bar), "cyan")))
     if found.rating is not None:

@@ -96,8 +96,8 @@ def _exam(exam: tuple[ExamScores, ExamScores] | None) -> Iterator[str]:
     for name, (share, count) in before.items():
         yield f"| {_cell(name)} | {share:.1%} | {after.get(name, (0.0, 0))[0]:.1%} | {count} |"
     worst = lost(before, after)
-    told = ", ".join(f"{_cell(name)} {100 * points:+.1f}" for name, points in worst)
-    yield f"\nLost, in points: {told}." if worst else "\nNo group lost a point."
+    listed = ", ".join(f"{_cell(name)} {100 * points:+.1f}" for name, points in worst)
+    yield f"\nLost, in points: {listed}." if worst else "\nNo group lost a point."
 
 
 def _how(result: TuneResult, notices: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Rehearsal: what the model can do already, mixed into each batch against forgetting.
 
 ``self``   answers of the untuned model itself to general questions about the same clips, for the
-           published checkpoints, whose training data nobody has at hand
+           published checkpoints, whose training data is not at hand
 ``world``  nano's own drawn world: all kinds of questions, with options, too
 a file     lines like those of the data
 

@@ -47,7 +47,7 @@ def test_short_form_has_choices_and_lines() -> None:
     [
         ("", "no fields"),
         ("count integr", "unknown type `integr`"),
-        ("a, a", "`a` stands in the schema twice"),
+        ("a, a", "`a` is in the schema twice"),
         ("two words here", "unknown type `words here`"),
         ("1st", "`1st` is no name"),
         ("colour red||blue", "empty or a repeated choice"),

@@ -78,7 +78,7 @@ def test_stop_of_the_configuration_gives_way_to_a_schema(
     ("options", "said"),
     [
         (["--schema", '{"not": {}}'], "keyword `not` of the schema is not supported"),
-        (["--schema", "a, a"], "stands in the schema twice"),
+        (["--schema", "a, a"], "is in the schema twice"),
         (["--schema", "none.json"], "cannot read the schema"),
         (["--schema", ""], "the schema is empty"),
         (["--schema", "a", "--stop", "x"], "`stop` would cut"),
