@@ -43,6 +43,8 @@ _PREFIX = "base_model.model."
 _EMBEDDING = "model.text_model.embed_tokens"
 _ROWS = ".token_adapter.trainable_tokens_delta"
 _MAX_RANK = 4096
+_DEFAULT_RANK = 8
+"""``r`` of peft's LoraConfig."""
 _MAX_ALPHA = 1e6
 _FLOATS = ("F32", "BF16", "F16")
 
@@ -252,7 +254,7 @@ def _low_rank_updates(
     alpha = settings.get("lora_alpha")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < _MAX_ALPHA:
         raise _broken(folder, f"`lora_alpha` is {shown(alpha)}")
-    updates = {}
+    updates, ranks = {}, _configured_ranks(settings, folder)
     for name in tensors:
         if name.endswith(_ROWS):
             continue
@@ -270,9 +272,26 @@ def _low_rank_updates(
                 f"`{weight}` of this network has the shape {shapes[weight]}, and A and B have "
                 f"{shown(tensors[a].get('shape'))} and {shown(tensors[b].get('shape'))}",
             )
+        if rank not in ranks:
+            said = f"`{CONFIG_FILE}` has `r` {shown(settings.get('r'))}"
+            raise _broken(folder, f"A and B of `{weight}` have the rank {rank}, and {said}")
         divisor = math.sqrt(rank) if settings.get("use_rslora") else rank
         updates[weight] = LowRankUpdate(a, b, alpha / divisor)
     return updates
+
+
+def _configured_ranks(settings: Json, folder: Path) -> set[int]:
+    """Return ``r`` and the ranks of ``rank_pattern``, whose patterns are not evaluated: a regular
+    expression of a stranger may take for ever. The rank decides the scale, so a configuration of
+    other weights would give other answers without an error."""
+    if not isinstance(settings.get("use_rslora") or False, bool):
+        raise _broken(folder, f"`use_rslora` is {shown(settings['use_rslora'])}")
+    rank, patterns = settings.get("r", _DEFAULT_RANK), settings.get("rank_pattern") or {}
+    ranks = [rank, *patterns.values()] if isinstance(patterns, dict) else [patterns]
+    for one in ranks:
+        if type(one) is not int or not 0 < one <= _MAX_RANK:
+            raise _broken(folder, f"its rank `r` is {shown(one)}")
+    return set(ranks)
 
 
 def _rank(a: Json, b: Json, shape: list[int]) -> int | None:

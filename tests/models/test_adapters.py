@@ -135,6 +135,13 @@ def test_run_folder_stands_for_its_best_adapter(nano: Checkpoint, tmp_path: Path
         ({"lora_alpha": "8"}, "`lora_alpha`"),
         ({"lora_alpha": True}, "`lora_alpha`"),
         ({"lora_alpha": 1e9}, "`lora_alpha`"),
+        ({"r": 0}, "broken adapter .*`r` is 0"),
+        ({"r": "4"}, "broken adapter .*`r` is '4'"),
+        ({"r": 10**9}, "broken adapter .*`r` is 1000000000"),
+        ({"r": 16}, "broken adapter .*have the rank 4, and .* has `r` 16"),
+        ({"r": 16, "rank_pattern": {"q_proj": 8}}, "have the rank 4"),
+        ({"rank_pattern": {"q_proj": "8"}}, "`r` is '8'"),
+        ({"use_rslora": "no"}, "`use_rslora` is 'no'"),
         ({"base_model_name_or_path": "smolvlm2-500m"}, "trained on `smolvlm2-500m`"),
         ({"trainable_token_indices": {"embed_tokens": [5]}}, "trained tokens"),
     ],
@@ -221,6 +228,14 @@ def test_rank_stabilised_scale(nano: Checkpoint, tmp_path: Path) -> None:
     adapter = nano.with_adapter(folder).adapter
     assert adapter is not None
     assert {update.scale for update in adapter.updates.values()} == {8 / 4**0.5}
+
+
+def test_rank_of_single_modules(nano: Checkpoint, tmp_path: Path) -> None:
+    plain = nano.with_adapter(write_adapter(tmp_path / "plain", nano, rank=4))
+    patterns = {"q_proj": 4, "down_proj": 4}
+    other = write_adapter(tmp_path / "other", nano, rank=4, r=16, rank_pattern=patterns)
+    found = nano.with_adapter(other)
+    assert found.adapter_sha256 == plain.adapter_sha256, "each is scaled by its own rank"
 
 
 def test_summaries_made_without_the_adapter_are_made_anew(adapter: Path, nano: Checkpoint) -> None:
