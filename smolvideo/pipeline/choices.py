@@ -1,5 +1,6 @@
 """Choices instead of generated text: the probability of each, by one prefill of the prompt."""
 
+import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.pipeline.answer import with_context
 from smolvideo.pipeline.prepare_prompt import PreparedPrompt
 from smolvideo.progress import OnProgress, Progress, no_progress
+from smolvideo.sanitize import display_name
 
 MIN_MASS = 0.05
 """Below, a notice says that the model would rather say something else."""
@@ -69,8 +71,22 @@ def answer_by_choice(
 
 
 def parse_choices(text: str) -> tuple[str, ...]:
-    """Return the choices of ``yes,no,unsure``. Raises UsageError as ``check_choices``."""
-    return check_choices(text.split(","))
+    """Return the choices of ``yes,no,unsure``, one line of CSV: quotes hold a comma.
+
+    Raises UsageError for an open quote, and as ``check_choices``.
+
+    >>> parse_choices('red, "blue, dark"')
+    ('red', 'blue, dark')
+    """
+    line = text.replace("\r", " ").replace("\n", " ").strip()
+    try:
+        (choices,) = csv.reader([line], skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise UsageError(
+            f"the choices `{display_name(line[:60])}` are not one line of CSV: {error}",
+            hint='quotes hold a choice with a comma: `red,"blue, dark"`',
+        ) from error
+    return check_choices(choices)
 
 
 def parse_rating(text: str) -> tuple[str, ...]:
