@@ -247,15 +247,20 @@ def _locked(
             yield piece
 
 
-def check_context(prompt: Prompt, checkpoint: Checkpoint, new_tokens: int) -> None:
+def check_context(
+    prompt: Prompt, checkpoint: Checkpoint, new_tokens: int, *, is_scored: bool = False
+) -> None:
     """Check that prompt and answer fit the context, and that the images fill the image tokens.
-    Raises PromptError."""
+
+    ``is_scored``: the answer is given, as are choices. Raises PromptError.
+    """
     tokens, room = len(prompt.token_ids), checkpoint.context_tokens - len(prompt.token_ids)
     if room < new_tokens:
         raise PromptError(
             f"the prompt takes {tokens:,} tokens and the answer {new_tokens:,}: "
             f"more than the {checkpoint.context_tokens:,} that `{checkpoint.name}` can hold",
-            hint="ask for fewer frames (`--max-frames`) or a shorter answer (`--max-new-tokens`)",
+            hint="ask for fewer frames (`--max-frames`) or "
+            + ("shorter choices" if is_scored else "a shorter answer (`--max-new-tokens`)"),
         )
     places = prompt.token_ids.count(checkpoint.image_token_id)
     if places != len(prompt.images) * checkpoint.tokens_per_image:
@@ -296,7 +301,7 @@ def log_probabilities(
     if not answers or not all(isinstance(answer, str) for answer in answers):
         raise UsageError(f"answers to score must be one text or more in a list, not {answers!r}")
     all_ids = [answer_ids(prompt, answer, checkpoint) for answer in answers]
-    check_context(prompt, checkpoint, max(map(len, all_ids)) + with_end)
+    check_context(prompt, checkpoint, max(map(len, all_ids)) + with_end, is_scored=True)
     first = read_prompt()
     ends = checkpoint.eos_token_ids if with_end else ()
     return [_log_probability(token_ids, ends, first, read_answer) for token_ids in all_ids]

@@ -99,7 +99,7 @@ def max_frames_that_fit(
     if most == 1 or not fits(1):
         raise PromptError(
             f"not one frame fits beside the text; {describe_budget(checkpoint, max_new_tokens)}",
-            hint="ask more briefly, about fewer videos, or lower `--max-new-tokens`",
+            hint="ask more briefly, or about fewer videos" + _or_fewer_tokens(max_new_tokens),
         )
     low, high = 1, most  # invariant: low fits, high does not
     while high - low > 1:
@@ -161,8 +161,13 @@ def _check_text(
         raise PromptError(
             f"the text alone takes {tokens:,} tokens; "
             f"{describe_budget(checkpoint, max_new_tokens)}",
-            hint="shorten the question or the subtitles, or lower `--max-new-tokens`",
+            hint="shorten the question or the subtitles" + _or_fewer_tokens(max_new_tokens),
         )
+
+
+def _or_fewer_tokens(max_new_tokens: int) -> str:
+    """Return the end of a hint; empty for one token, where nothing is generated (choices)."""
+    return ", or lower `--max-new-tokens`" if max_new_tokens > 1 else ""
 
 
 def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
