@@ -7,7 +7,12 @@ store.py        scales on disk, by checkpoint and choices
 
 from smolvideo.calibration.reliability import Reliability, ReliabilityBin, reliability
 from smolvideo.calibration.scale import IDENTITY, LabelledScores, Scale, cross_validated, fit_scale
-from smolvideo.calibration.store import Calibration, keep_calibration, kept_calibration
+from smolvideo.calibration.store import (
+    Calibration,
+    check_calibrations,
+    keep_calibration,
+    kept_calibration,
+)
 
 __all__ = [
     "IDENTITY",
@@ -16,6 +21,7 @@ __all__ = [
     "Reliability",
     "ReliabilityBin",
     "Scale",
+    "check_calibrations",
     "cross_validated",
     "fit_scale",
     "keep_calibration",

@@ -84,6 +84,11 @@ def keep_calibration(
     return file
 
 
+def check_calibrations() -> None:
+    """Raise RecordError where the file exists and cannot be read, or is damaged."""
+    _read(calibrations_file())
+
+
 def calibrations_file() -> Path:
     """Return the path of the file. Raises RecordError where the user has no home folder."""
     return data_dir() / "calibrations.json"
@@ -92,15 +97,15 @@ def calibrations_file() -> Path:
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
         content = parse_json(read_regular(file))
-        entries = content["calibrations"]
-        if not all(isinstance(entry, dict) for entry in entries):
-            raise TypeError("an entry is no object")
-        return list(entries)
+        entries = content.get("calibrations") if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+            raise ValueError("`calibrations` is not a list of objects")
+        return entries
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RecordError(f"cannot read `{file}`: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise _damaged(file, error) from error
 
 

@@ -100,7 +100,7 @@ class AskFlags(
 
 @click.command(cls=SectionCommand)
 @takes(AskFlags)
-def ask(given: AskFlags) -> None:
+def ask(given: AskFlags) -> int | None:
     """Answer a question about videos, pictures or URLs.
 
     SOURCE is a video, an image, a URL, or a folder of frames; several form one prompt, in the given
@@ -117,8 +117,7 @@ def ask(given: AskFlags) -> None:
     # Check all options.
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
     if given.calibrate is not None:
-        run_calibration(given, screen)
-        return
+        return run_calibration(given, screen)
     request = _read_request(given)
     if given.dry_run:
         settings = request.settings
@@ -128,7 +127,7 @@ def ask(given: AskFlags) -> None:
             PlanRequest(request.typed, settings, request.download, given.subtitles, given.as_json),
             screen,
         )
-        return
+        return None
     with ExitStack() as stack:
         # Opened first, so that an unwritable records file fails before the work.
         writer = stack.enter_context(RecordWriter(given.save)) if given.save is not None else None
@@ -157,6 +156,7 @@ def ask(given: AskFlags) -> None:
             writer.write(answered.record)
         if writer is not None or given.as_json:
             screen.notes(answered.notices_of_record)
+    return None
 
 
 @dataclass(frozen=True)

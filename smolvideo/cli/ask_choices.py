@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer
-from smolvideo.calibration import Calibration, keep_calibration, kept_calibration
+from smolvideo.calibration import (
+    Calibration,
+    check_calibrations,
+    keep_calibration,
+    kept_calibration,
+)
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.conversations import ConversationFlags, read_settings
 from smolvideo.cli.flags import FilePath, Flags, flag
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions, SessionEngine
-from smolvideo.errors import UsageError
+from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.formatting import format_count
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, answer_by_choice, parse_choices, parse_rating
@@ -72,7 +77,8 @@ class Choices:
 def read_choices(given: ChoiceFlags) -> Choices | None:
     """Read the options of choices; None without any.
 
-    Raises UsageError for contradictory options, and for those that have no effect.
+    Raises UsageError for contradictory options, and for those that have no effect; RecordError
+    where the kept scales cannot be read, before anything is computed.
     """
     if given.choices is not None and given.rate is not None:
         raise UsageError("`--choices` and `--rate` are two kinds of choices: give one of them")
@@ -90,6 +96,8 @@ def read_choices(given: ChoiceFlags) -> Choices | None:
     names = (
         parse_rating(given.rate) if given.rate is not None else parse_choices(given.choices or "")
     )
+    if not given.uncalibrated:
+        check_calibrations()
     return Choices(names, not given.uncalibrated)
 
 
@@ -145,13 +153,15 @@ _OF_A_QUESTION = {
 """Fields that `--calibrate` does not take, with what the user typed."""
 
 
-def run_calibration(given: ConversationFlags, screen: Output) -> None:
+def run_calibration(given: ConversationFlags, screen: Output) -> int:
     """Fit and keep the scale of the choices of ``given``, and print its error before and after.
+
+    Return the exit code: ``EXIT_SOME_FAILED`` where videos were left out.
 
     Raises UsageError for options of a question, and as ``read_labelled``, ``calibrate`` and
     ``keep_calibration`` do.
     """
-    from smolvideo.evals.calibrate import calibrate, read_labelled
+    from smolvideo.evals.calibrate import calibrate, check_videos, read_labelled
 
     for name, typed in _OF_A_QUESTION.items():
         if given.is_explicit(name):
@@ -164,6 +174,7 @@ def run_calibration(given: ConversationFlags, screen: Output) -> None:
     assert given.calibrate is not None
     settings = read_settings(given)
     labelled = read_labelled(given.calibrate, choices.names)
+    check_videos(labelled)  # before a model is chosen, and downloaded
     with StageProgress(screen) as stages:
         spec = choose_engine(
             given,
@@ -192,11 +203,14 @@ def run_calibration(given: ConversationFlags, screen: Output) -> None:
     # Shown first, so that a full disk does not lose what took minutes.
     file = keep_calibration(checkpoint, choices.names, report.calibration)
     screen.notice(f"kept in `{file}`")
+    return EXIT_SOME_FAILED if report.left_out else 0
 
 
 def _all_drawn(labelled: "Sequence[LabelledQuestion]", reader: str) -> bool:
     """Whether all videos are drawn ones, of those that are there."""
-    videos = [one for one in dict.fromkeys(one.video for one in labelled) if one.exists()]
+    from smolvideo.evals.calibrate import videos_here
+
+    videos = videos_here(labelled)
     return bool(videos) and all_drawn(resolve_sources([*map(str, videos)]), reader=reader)
 
 

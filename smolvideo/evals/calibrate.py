@@ -55,6 +55,8 @@ class CalibrationReport:
     log_loss_before: float
     log_loss_after: float
     notices: tuple[str, ...] = ()
+    left_out: int = 0
+    """Videos that cannot be read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -92,6 +94,28 @@ def read_labelled(file: Path, choices: Sequence[str]) -> list[LabelledQuestion]:
                 hint="each row has a `video`, a `question` and an `answer`, one of the choices",
             ) from problem
     return found
+
+
+def videos_here(labelled: Sequence[LabelledQuestion]) -> list[Path]:
+    """Return the videos that exist, each once."""
+    return [one for one in dict.fromkeys(one.video for one in labelled) if _exists(one)]
+
+
+def check_videos(labelled: Sequence[LabelledQuestion]) -> None:
+    """Raise SourceError where none of the videos exists."""
+    if not videos_here(labelled):
+        first = display_path(labelled[0].video)
+        raise SourceError(
+            f"no video of the labelled questions can be read: no such file {first}",
+            hint="the path of a `video` begins at the folder of the file",
+        )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a null byte
+        return False
 
 
 def calibrate(
@@ -181,6 +205,7 @@ def _report(
         log_loss_before=_log_loss(raw, labels),
         log_loss_after=_log_loss(scaled, labels),
         notices=_notices(problems, scale.slope, helps=helps),
+        left_out=len(problems),
     )
 
 

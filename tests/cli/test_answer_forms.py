@@ -14,6 +14,7 @@ from smolvideo.answer import ChoiceProbabilities
 from smolvideo.calibration import ReliabilityBin
 from smolvideo.calibration.reliability import Reliability
 from smolvideo.cli.main import cli
+from smolvideo.pipeline import parse_choices
 from smolvideo.records import read_records
 from smolvideo.show.choices import show_choices, show_reliability
 from smolvideo.show.console import Output
@@ -87,6 +88,9 @@ def test_stop_of_the_configuration_gives_way_to_a_schema(
         (["--choices", "a"], "2 to 100 choices"),
         (["--choices", "a,,b"], "a choice must not be empty"),
         (["--choices", "a,A"], "not all different"),
+        (["--choices", ""], "2 to 100 choices"),
+        (["--choices", 'red,"blue, dark'], "not one line of CSV"),
+        (["--choices", '"a"b,c'], "not one line of CSV"),
         (["--choices", "a,b", "--temperature", "1"], "`--temperature` has no effect on choices"),
         (["--choices", "a,b", "--max-new-tokens", "9"], "`--max-new-tokens` has no effect"),
         (["--choices", "a,b", "--continue"], "`--choices` is for a question of its own"),
@@ -146,12 +150,12 @@ def test_calibration_is_fitted_kept_and_applied(tmp_path: Path) -> None:
     rows.append({"video": "missing.mp4", "question": "Is it there?", "answer": "yes"})
     labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ("--choices", "yes,no", "--calibrate", labelled)
-    done = ask(*words)
+    done = ask(*words, code=6)
     assert "yes, no: 12 questions about 3 videos" in done.stdout
     assert done.stdout.count("ECE") == 2
     assert "kept in" in done.stderr
     assert "videos left out" in done.stderr
-    report = record_schemas.validate_line("calibration", ask(*words, "--json").stdout)
+    report = record_schemas.validate_line("calibration", ask(*words, "--json", code=6).stdout)
     question = ("--choices", "yes,no", CIRCLE, "Is there a blue circle?", "--json")
     corrected = json.loads(ask(*question).stdout)["choices"]
     plain = json.loads(ask(*question, "--uncalibrated").stdout)["choices"]
@@ -186,8 +190,46 @@ def test_row_that_is_not_labelled_is_named(row: dict[str, str], said: str, tmp_p
 def test_labelled_videos_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     file = tmp_path / "labelled.jsonl"
     file.write_text('{"video": "a.mp4", "question": "?", "answer": "yes"}\n')
-    words = ("--choices", "yes,no", "--calibrate", file, "--model", "nano")
-    assert "no video of the labelled questions can be read" in ask(*words, code=3).stderr
+    for model in ((), ("--model", "nano")):
+        said = ask("--choices", "yes,no", "--calibrate", file, *model, code=3).stderr
+        assert "no video of the labelled questions can be read: no such file" in said
+        assert "a.mp4" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ('red,"blue, dark",été', ("red", "blue, dark", "été")),
+        (' yes , "no", it\'s 5" wide', ("yes", "no", "it's 5\" wide")),
+        ('"a ""b""",c', ('a "b"', "c")),
+        ("yes,\nno\n", ("yes", "no")),
+    ],
+)
+def test_choices_are_a_line_of_csv(text: str, choices: tuple[str, ...]) -> None:
+    assert parse_choices(text) == choices
+
+
+def test_damaged_calibrations_are_an_error_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smolvideo.cli.ask_choices.choose_engine", pytest.fail)
+    monkeypatch.setattr("smolvideo.cli.ask.choose_engine", pytest.fail)
+    kept = tmp_path / "kept" / "calibrations.json"
+    kept.parent.mkdir()
+    kept.write_text("[]")
+    file = tmp_path / "labelled.jsonl"
+    file.write_text(json.dumps({"video": str(CIRCLE), "question": "?", "answer": "yes"}) + "\n")
+    for words in (("--calibrate", file), (CIRCLE, "What moves?")):
+        said = ask("--choices", "yes,no", *words, code=5).stderr
+        assert "are damaged: `calibrations` is not a list of objects" in said
+
+
+def test_choices_that_do_not_fit_have_a_hint_for_choices() -> None:
+    words = ("--model", "nano", "--choices", "x y " * 2000 + ",no", CIRCLE)
+    said = ask(*words, "What moves?", code=4).stderr
+    assert "or shorter choices" in said
+    said += ask("--model", "nano", "--choices", "yes,no", CIRCLE, "so " * 3000, code=4).stderr
+    assert "--max-new-tokens" not in said
 
 
 def test_summary_by_a_schema_is_one_document(tmp_path: Path) -> None:
