@@ -13,7 +13,7 @@ from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.prepare_prompt import RESERVED_CONTEXT_DIVISOR
-from smolvideo.prompt import Message, PromptOptions, count_tokens
+from smolvideo.prompt import Message, PromptOptions, count_tokens, has_too_many_images
 from smolvideo.sanitize import display_name
 
 
@@ -89,9 +89,12 @@ def trim_to_context(
         tokens = count_tokens(messages, checkpoint, options)
         return Context(messages, first_turn, first_attachment, tokens)
 
+    def has_room(context: Context, room: int) -> bool:
+        return context.tokens <= room and not has_too_many_images(context.messages, checkpoint)
+
     # No further trimming if the conversation still fits.
     whole = counted(previous.first_attachment, previous.first_turn)
-    if whole.tokens <= room:
+    if has_room(whole, room):
         return whole
     # Drop as few old attachments as possible, and for them as few turns as possible.
     for first_attachment in range(
@@ -99,19 +102,20 @@ def trim_to_context(
     ):
         count_from = partial(counted, first_attachment)
         least = count_from(len(turns))
-        if least.tokens <= room:
+        if has_room(least, room):
             roomy = room - spare if least.tokens <= room - spare else room
-            return _first_that_fits(count_from, previous.first_turn, len(turns), roomy)
+            fits = partial(has_room, room=roomy)
+            return _first_that_fits(count_from, previous.first_turn, len(turns), fits)
     return counted(max(previous.first_attachment, at_least), len(turns))
 
 
 def _first_that_fits(
-    count_from: Callable[[int], Context], low: int, high: int, room: int
+    count_from: Callable[[int], Context], low: int, high: int, fits: Callable[[Context], bool]
 ) -> Context:
-    """Bisect the first turn so that the tokens fit ``room``; ``high`` (no turns) must fit."""
+    """Bisect the first turn so that the context ``fits``; ``high`` (no turns) must fit."""
     while low < high:
         middle = (low + high) // 2
-        if count_from(middle).tokens <= room:
+        if fits(count_from(middle)):
             high = middle
         else:
             low = middle + 1

@@ -50,6 +50,7 @@ def remote_checkpoint(base_url: str, model: str = AUTO) -> Checkpoint:
     known = open_checkpoint("nano", weights=False)
     side = _detail(remote, "image_size", _IMAGE_SIZE, 16, 2048)
     per_image = _detail(remote, "tokens_per_image", _TOKENS_PER_IMAGE, 1, 4096)
+    max_images = _detail(remote, "max_frames", 0, 1, 10**6) or None
     layout: PromptFormat = "smolvlm2"
     if remote.details is not None and remote.details.get("layout") in get_args(PromptFormat):
         layout = remote.details["layout"]
@@ -67,6 +68,7 @@ def remote_checkpoint(base_url: str, model: str = AUTO) -> Checkpoint:
         splits_images=False,
         special_tokens={**dict.fromkeys(marks, known.image_token_id), **known.special_tokens},
         weights=None,
+        max_images=max_images,
     )
 
 

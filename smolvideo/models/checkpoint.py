@@ -69,8 +69,9 @@ class Checkpoint:
     scales first. ``eos_token_ids`` end an answer, ``end_of_turn_token`` is the token that ends a
     turn inside a prompt. ``stored_dtype`` is the dtype named in config.json (SmolVLM2 is stored as
     float32). ``splits_images``: the processor splits an image into tiles. ``model_reason`` is why
-    ``auto`` chose it; None where it was named. ``adapter`` is merged into the weights while an
-    engine loads them.
+    ``auto`` chose it; None where it was named. ``max_images`` is the most images, frames included,
+    that a server takes in one prompt; None where only the context limits them. ``adapter`` is
+    merged into the weights while an engine loads them.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Checkpoint:
     weights: WeightFiles | None
     model_reason: str | None = None
     adapter: Adapter | None = None
+    max_images: int | None = None
 
     @property
     def tokens_per_image(self) -> int:

@@ -24,7 +24,9 @@ from smolvideo.prompt import (
     check_question,
     count_tokens,
     describe_budget,
+    describe_max_images,
     frame_transform,
+    has_too_many_images,
     image_transform,
     max_frames_that_fit,
     pack_prompt,
@@ -259,11 +261,13 @@ def choose_frame_count(
     if len(plan.readers) > asked:
         raise too_few_frames(len(plan.readers), asked)
     # The requested number fits, or there are only images, which cannot be reduced.
-    tokens = count_tokens(plan.planned(asked), checkpoint, options)
-    if tokens + room <= checkpoint.context_tokens:
+    planned = plan.planned(asked)
+    tokens = count_tokens(planned, checkpoint, options)
+    is_over_images = has_too_many_images(planned, checkpoint)
+    if tokens + room <= checkpoint.context_tokens and not is_over_images:
         return asked, ()
     if all(reader.metadata.kind == "image" for reader in plan.readers):
-        check_budget(plan.planned(asked), checkpoint, options, max_new_tokens=room)
+        check_budget(planned, checkpoint, options, max_new_tokens=room)
     # Search the largest number that fits, at least one frame per source.
     least = max(1, len(plan.readers))
     fit = (
@@ -278,6 +282,15 @@ def choose_frame_count(
         )
     )
     taken = sum(len(times) for times in plan.times(asked))
+    by_images = is_over_images and has_too_many_images(plan.planned(fit + 1), checkpoint)
+    if by_images and not plan.sampling.reduce_to_fit:
+        raise PromptError(
+            f"{taken} frames are too many: {describe_max_images(checkpoint)}",
+            hint=f"`--max-frames {fit}` fits",
+        )
+    if by_images:
+        limit = describe_max_images(checkpoint)
+        return fit, (f"{fit} of {taken} frames are used: {limit}",)
     if not plan.sampling.reduce_to_fit:
         raise PromptError(
             f"{taken} frames and the text take {tokens:,} tokens; "

@@ -15,6 +15,8 @@ from smolvideo.prompt.pack import (
     check_budget,
     count_tokens,
     describe_budget,
+    describe_max_images,
+    has_too_many_images,
     max_frames_that_fit,
     pack_prompt,
 )
@@ -35,7 +37,9 @@ __all__ = [
     "check_question",
     "count_tokens",
     "describe_budget",
+    "describe_max_images",
     "frame_transform",
+    "has_too_many_images",
     "image_transform",
     "max_frames_that_fit",
     "pack_prompt",

@@ -36,6 +36,17 @@ def count_tokens(
     return count_tokens_of_parts(render_messages(messages, checkpoint, options), checkpoint)
 
 
+def count_images(messages: Sequence[Message]) -> int:
+    """Return the number of images of a conversation, each frame being one."""
+    media = (item for message in messages for item in message.content if not isinstance(item, str))
+    return sum(map(len, media))
+
+
+def has_too_many_images(messages: Sequence[Message], checkpoint: Checkpoint) -> bool:
+    """Return whether there are more images than the checkpoint's server takes in one prompt."""
+    return checkpoint.max_images is not None and count_images(messages) > checkpoint.max_images
+
+
 def check_budget(
     messages: Sequence[Message],
     checkpoint: Checkpoint,
@@ -43,15 +54,22 @@ def check_budget(
     *,
     max_new_tokens: int = 1,
 ) -> int:
-    """Return the prompt's token count. Raises PromptError if prompt and answer exceed the context.
+    """Return the prompt's token count. Raises PromptError if prompt and answer exceed the context,
+    or there are more images than the checkpoint's server takes.
 
     The error states how many frames would fit.
     """
     tokens = count_tokens(messages, checkpoint, options)
-    if tokens + max_new_tokens <= checkpoint.context_tokens:
+    has_room = tokens + max_new_tokens <= checkpoint.context_tokens
+    if has_room and not has_too_many_images(messages, checkpoint):
         return tokens
     _check_text(messages, checkpoint, options, max_new_tokens)
     frames = [len(item) for message in messages for item in message.content if _moves(item)]
+    if has_room and not frames:
+        raise PromptError(
+            f"{count_images(messages)} images are too many: {describe_max_images(checkpoint)}",
+            hint="ask about fewer images",
+        )
     too_much = f"{tokens:,} tokens; {describe_budget(checkpoint, max_new_tokens)}"
     if not frames:
         raise PromptError(
@@ -59,11 +77,12 @@ def check_budget(
             hint="ask about fewer pictures, or about one without splitting it",
         )
     fit = max_frames_that_fit(messages, checkpoint, options, max_new_tokens=max_new_tokens)
+    hint = f"`--max-frames {fit}` fits" if len(frames) == 1 else f"{fit} of each video fit"
     total = sum(frames)
-    raise PromptError(
-        f"{total} frame{'s' * (total > 1)} and the text take {too_much}",
-        hint=f"`--max-frames {fit}` fits" if len(frames) == 1 else f"{fit} of each video fit",
-    )
+    shown = f"{total} frame{'s' * (total > 1)}"
+    if has_room:
+        raise PromptError(f"{shown} are too many: {describe_max_images(checkpoint)}", hint=hint)
+    raise PromptError(f"{shown} and the text take {too_much}", hint=hint)
 
 
 def max_frames_that_fit(
@@ -90,12 +109,20 @@ def max_frames_that_fit(
         most = frames if max_frames is None else min(frames, max_frames)
 
     def fits(frames: int) -> bool:
-        tokens = count_tokens(messages_of(frames), checkpoint, options)
+        planned = messages_of(frames)
+        if has_too_many_images(planned, checkpoint):
+            return False
+        tokens = count_tokens(planned, checkpoint, options)
         return tokens + max_new_tokens <= checkpoint.context_tokens
 
     _check_text(messages_of(1), checkpoint, options, max_new_tokens)
     if most < 1 or fits(most):
         return most
+    if has_too_many_images(messages_of(1), checkpoint):
+        raise PromptError(
+            f"not one frame of each video fits: {describe_max_images(checkpoint)}",
+            hint="ask about fewer videos and images",
+        )
     if most == 1 or not fits(1):
         raise PromptError(
             f"not one frame fits beside the text; {describe_budget(checkpoint, max_new_tokens)}",
@@ -177,6 +204,11 @@ def describe_budget(checkpoint: Checkpoint, max_new_tokens: int) -> str:
         f"`{checkpoint.name}` has room for {budget:,} "
         f"({checkpoint.context_tokens:,} less {max_new_tokens:,} for the answer)"
     )
+
+
+def describe_max_images(checkpoint: Checkpoint) -> str:
+    """Describe for the user how many images the checkpoint's server takes."""
+    return f"the server of `{checkpoint.name}` takes {checkpoint.max_images} images at most"
 
 
 def pack_prompt(

@@ -136,6 +136,61 @@ def test_ask_with_a_server_names_it_in_the_record(
     assert (code, "`--server` has no effect with `--continue`" in err) == (2, True)
 
 
+FIVE = {"image_size": 64, "tokens_per_image": 16, "max_frames": 5}
+TAKES_FIVE = {"data": [{"id": "nano", "max_model_len": 8192, "smolvideo": FIVE}]}
+
+
+def test_frames_are_reduced_to_those_that_the_server_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    longer = str(SAMPLES / "three_shots.mp4")
+    with OtherServer(lambda request, _: send(request, 200, GOOD), TAKES_FIVE) as server:
+        ask = ("ask", "--server", server.url, "--json")
+        code, out, err = run(*ask, longer, str(CIRCLE), "What?", capsys=capsys)
+        assert code == 0, err
+        assert images_of(server.bodies[-1]) == 5
+        assert any(
+            "5 of" in one and "the server of `nano` takes 5 images at most" in one
+            for one in json.loads(out)["notices"]
+        )
+        code, out, err = run(*ask, "--max-frames", "5", longer, "What?", capsys=capsys)
+        assert (code, json.loads(out)["notices"]) == (0, [])
+        code, _, err = run(*ask, "--max-frames", "6", longer, "What?", capsys=capsys)
+        assert code == 4
+        assert "6 frames are too many: the server of `nano` takes 5 images at most" in err
+        assert "`--max-frames 5` fits" in err
+        assert len(server.bodies) == 2
+
+
+def test_images_beyond_those_that_the_server_takes_are_not_sent(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OtherServer(lambda request, _: send(request, 200, GOOD), TAKES_FIVE) as server:
+        words = ("ask", "--server", server.url, *[str(image)] * 6, "What?")
+        code, _, err = run(*words, capsys=capsys)
+        assert (code, server.bodies) == (4, [])
+    assert "6 images are too many: the server of `nano` takes 5 images at most" in err
+    assert "ask about fewer images" in err
+
+
+def images_of(body: dict[str, Any]) -> int:
+    """Return the number of images and frames in a request."""
+    parts = [part for one in body["messages"] for part in one["content"] if isinstance(part, dict)]
+    frames = [part["video_url"]["url"] for part in parts if part["type"] == "video_url"]
+    return sum(map(len, frames)) + sum(part["type"] == "image_url" for part in parts)
+
+
+def test_conversation_sends_no_more_images_than_the_server_takes(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OtherServer(lambda request, _: send(request, 200, GOOD), TAKES_FIVE) as server:
+        run("ask", "--server", server.url, str(CIRCLE), "What?", capsys=capsys)
+        code, _, err = run("ask", "--continue", str(image), "And this?", capsys=capsys)
+        assert code == 0, err
+        assert [images_of(body) for body in server.bodies] == [5, 1]
+    assert "the frames of `circle_right.mp4` no longer fit the context" in err
+
+
 def test_video_of_python_asks_a_server(server: VideoServer) -> None:
     with smolvideo.open(RemoteEngine.connect(server.url), str(CIRCLE), sampling=FEW) as video:
         assert video.ask("What moves?").text == "a purple circle"
