@@ -39,13 +39,18 @@ Moment = Annotated[float, Within(-_MAX_SECONDS, _MAX_SECONDS)]
 """A presentation time, which may be negative in some files."""
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
     """Parse JSON.
 
     Raises ValueError for invalid JSON, for nesting beyond Python's recursion limit, and for
-    integers longer than ``MAX_DIGITS``.
+    integers longer than ``MAX_DIGITS``; with ``unique_keys`` also for duplicate keys, of which the
+    last would win.
     """
-    return _parsed(text, parse_int=partial(_whole_number, MAX_DIGITS))
+    return _parsed(
+        text,
+        parse_int=partial(_whole_number, MAX_DIGITS),
+        object_pairs_hook=_without_duplicates if unique_keys else None,
+    )
 
 
 def parse_strict_json(text: str | bytes) -> Any:
@@ -89,7 +94,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         seen: set[str] = set()
         key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {key[:60]!r} stands there twice")
+        raise ValueError(f"duplicate key {key[:60]!r}")
     return content
 
 

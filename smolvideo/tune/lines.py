@@ -113,7 +113,7 @@ def read_lines(path: Path, *, pairs: bool = False) -> DataFile:
         if not text.strip():
             continue
         try:
-            value = parse_json(text.decode("utf-8-sig"))
+            value = parse_json(text.decode("utf-8-sig"), unique_keys=True)
             lines += _pairs(number, value) if pairs else _items(number, value)
         except (ValueError, RecursionError) as error:
             faults.append(Fault(number, _reason(error)))

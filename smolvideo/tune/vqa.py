@@ -92,7 +92,7 @@ def _annotated(annotations: Any) -> Iterator[tuple[int, str]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = parse_json(read_bytes(path))
+        content = parse_json(read_bytes(path), unique_keys=True)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{display_path(path)} is not valid JSON: {error}") from error
     if not isinstance(content, dict):

@@ -53,7 +53,7 @@ def test_short_form_has_choices_and_lines() -> None:
         ("colour red||blue", "empty or a repeated choice"),
         ('{"type": ', "the schema is no JSON"),
         ("[1]", "a schema is a JSON object"),
-        ('{"a": 1, "a": 2}', "`the key 'a' stands there twice`".strip("`")),
+        ('{"a": 1, "a": 2}', "duplicate key 'a'"),
         ('{"minimum": NaN}', "the schema is no JSON"),
         ("{" + '"a": {' * 2000 + "}" * 2001, "nested"),
         ('{"description": "' + "x" * 70_000 + '"}', "at most 65,536"),

@@ -100,6 +100,14 @@ def test_cinepile_in_csv_and_parquet(tmp_path: Path) -> None:
         assert load_benchmark("cinepile", tmp_path / "é" / name).items == expected
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_duplicate_keys_are_an_error(name: str, tmp_path: Path) -> None:
+    row = '{"question": "?", "answer": "yes", "answer": "no"}'
+    (tmp_path / name).write_text(f"[{row}]" if name == "a.json" else row)
+    with pytest.raises(SourceError, match="duplicate key 'answer'"):
+        read_rows(tmp_path / name)
+
+
 def test_damaged_parquet_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     core, io = pytest.importorskip("arro3.core"), pytest.importorskip("arro3.io")
     path = tmp_path / "test.parquet"

@@ -177,6 +177,12 @@ def test_any_json_is_a_line_or_a_fault(value: object) -> None:
     assert all(line.answer.strip() and line.question.strip() for line in lines)
 
 
+def test_duplicate_keys_are_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"video": "a.mp4", "question": "?", "answer": "a", "answer": "b"}\n')
+    assert [str(one) for one in read_lines(file).faults] == ["line 1: duplicate key 'answer'"]
+
+
 def test_error_counts_what_it_does_not_name(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text("{\n" * 20, encoding="utf-8")

@@ -224,7 +224,7 @@ _STORE_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 def _json_rows(path: Path) -> Iterator[Row]:
     """A list of rows, plain or under one key; rows of the hub's dataset viewer; or columns."""
-    content = parse_json(decode_text(path.read_bytes()))
+    content = parse_json(decode_text(path.read_bytes()), unique_keys=True)
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
@@ -254,7 +254,7 @@ def _json_line_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield parse_json(line)
+                yield parse_json(line, unique_keys=True)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
 
