@@ -50,10 +50,20 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def check_folder(option: str, path: Path) -> None:
+    """Check before the work that ``path`` is a folder or can become one. Raises RecordError."""
+    with wrap_write_errors(path):
+        there = next((one for one in (path, *path.parents) if one.exists()), path)
+        if there.exists() and not there.is_dir():
+            raise RecordError(
+                f"{display_path(there)} is a file, not a folder",
+                hint=f"name another folder with `{option} DIR`",
+            )
+
+
 def check_new_folder(path: Path, *, overwrite: bool) -> None:
     """Check that ``path`` is an empty folder, or does not exist. Raises RecordError."""
-    if path.exists() and not path.is_dir():
-        raise RecordError(f"{display_path(path)} is a file, not a folder")
+    check_folder("--output", path)
     with wrap_write_errors(path):
         if not overwrite and path.is_dir() and any(path.iterdir()):
             raise RecordError(

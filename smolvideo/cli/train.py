@@ -15,7 +15,7 @@ from smolvideo.cli.flags import (
     default_of,
 )
 from smolvideo.cli.main import debug_option
-from smolvideo.cli.outputs import wrap_write_errors
+from smolvideo.cli.outputs import check_folder, wrap_write_errors
 from smolvideo.records import write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.training import TrainingProgress, curves_svg, show_scores
@@ -85,6 +85,7 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
 
     screen = open_screen(quiet=quiet)
     options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
+    check_folder("--out", out)
     with wrap_write_errors(out), TrainingProgress(screen) as progress:
         folder = train_nano(out, options, progress.show)
         curve = [json.loads(line) for line in (out / "curve.jsonl").read_text("utf-8").splitlines()]

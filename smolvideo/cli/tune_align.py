@@ -7,7 +7,7 @@ import click
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SectionCommand, flag, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.outputs import wrap_write_errors
+from smolvideo.cli.outputs import check_folder, wrap_write_errors
 from smolvideo.cli.tune_options import DataFlags, TuneModelFlags, read_tune_spec
 from smolvideo.cli.tune_report import draw_curves
 from smolvideo.cost.choose import all_drawn
@@ -93,6 +93,7 @@ def align(given: AlignFlags) -> None:
     to held-out prompts. A model that was tuned before is aligned from its merged checkpoint.
     """
     screen = open_screen(quiet=given.quiet)
+    check_folder("--out", given.out)
     set_num_threads()  # before torch is imported
     from smolvideo.tune.card import NOT_HELD_OUT, losses, model_card, score_rows
     from smolvideo.tune.items import left_out, read_items

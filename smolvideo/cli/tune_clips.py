@@ -11,7 +11,7 @@ import click
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import choose_engine
-from smolvideo.cli.outputs import wrap_write_errors
+from smolvideo.cli.outputs import check_folder, wrap_write_errors
 from smolvideo.cli.tune_options import TuneFlags, read_options, read_tune_spec
 from smolvideo.cli.tune_report import draw_curves
 from smolvideo.cost.choose import all_drawn
@@ -39,6 +39,7 @@ def clips(given: TuneFlags) -> int | None:
     resumes a stopped run.
     """
     options = read_options(given)
+    check_folder("--out", given.out)
     screen = open_screen(quiet=given.quiet)
     set_num_threads()  # before torch is imported
     if given.offline:  # for the libraries: bitsandbytes may look for kernels on the hub

@@ -122,6 +122,15 @@ def test_contradictory_options_are_refused(
     assert message in refused.stderr
 
 
+@pytest.mark.parametrize("name", ["file", "file/inside"])
+def test_file_in_place_of_the_folder_is_refused_first(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (("tune",), ("tune", "align")):
+        refused = run(*command, tmp_path / "none.jsonl", "--out", tmp_path / name)
+        assert refused.exit_code == 5
+        assert "file` is a file, not a folder" in refused.stderr
+
+
 def test_adapter_and_model_must_belong_together(tmp_path: Path) -> None:
     missing = run("ask", "--adapter", tmp_path, "samples/circle_right.mp4", "What moves?")
     assert missing.exit_code == 4
