@@ -1,17 +1,17 @@
 """Formatting of values as text: video times as a clock, durations, sizes and counts."""
 
 
-def format_clock(seconds: float, *, tenths: bool = False) -> str:
-    """Format a time as a player does: ``0:03``, ``12:05``, ``1:02:03``; with tenths ``0:03.4``.
+def format_clock(seconds: float, *, decimals: int = 0) -> str:
+    """Format a time as a player does: ``0:03``, ``12:05``, ``1:02:03``; with a decimal ``0:03.4``.
 
     Rounded down, like a player's clock.
     """
-    whole_tenths = int(max(seconds, 0.0) * 10 + 1e-6)
-    whole, tenth = divmod(whole_tenths, 10)
+    parts_per_second = 10**decimals
+    whole, parts = divmod(int(max(seconds, 0.0) * parts_per_second + 1e-6), parts_per_second)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-    return f"{clock}.{tenth}" if tenths else clock
+    return f"{clock}.{parts:0{decimals}d}" if decimals else clock
 
 
 def format_timestamp(seconds: float) -> str:

@@ -193,7 +193,7 @@ def _answer_json(video: Video, answer: Answer) -> dict[str, Any]:
     times = [seconds for source in answer.sources for seconds in source.frame_times]
     found: dict[str, Any] = {
         "answer": answer.text,
-        "frames_seen_at": [format_clock(seconds, tenths=True) for seconds in times],
+        "frames_seen_at": [format_clock(seconds, decimals=3) for seconds in times],
         "model": video.engine.checkpoint.name,
         "notices": list(answer.notices),
     }

@@ -296,6 +296,6 @@ def _show(
     for number, seconds in enumerate(batch.pts_seconds):
         row = [str(number + 1)]
         if timed:
-            row += [format_clock(seconds, tenths=True), f"{seconds:.3f}"]
+            row += [format_clock(seconds, decimals=1), f"{seconds:.3f}"]
         rows.append(row + files[number : number + 1])
     show_table(screen, columns, rows, right=frozenset({0, 1, 2} if timed else {0}))

@@ -198,7 +198,7 @@ def captions(batch: FrameBatch) -> list[str]:
         return [f"#{number}" for number in range(1, len(batch) + 1)]
     times = batch.pts_seconds
     close = any(after - before < 1 for before, after in pairwise(times))
-    return [format_clock(time, tenths=close) for time in times]
+    return [format_clock(time, decimals=int(close)) for time in times]
 
 
 def source_line(batch: FrameBatch, width: int = 80) -> str:

@@ -131,7 +131,7 @@ def _frames_of(prompt: PlannedPrompt, place: int) -> str:
     size = f"{metadata.width} by {metadata.height}"
     if metadata.kind == "image":
         return f"a still image, {size}"
-    first, last = (format_clock(time, tenths=True) for time in (times[0], times[-1]))
+    first, last = (format_clock(time, decimals=1) for time in (times[0], times[-1]))
     where = f"at {first}" if len(times) == 1 else f"from {first} to {last}"
     length = format_clock(metadata.duration_seconds)
     return f"{length}, {size}: {format_count(len(times), 'frame')} {where}"

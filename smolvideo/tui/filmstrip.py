@@ -340,7 +340,7 @@ class FrameView(Vertical):
 def _caption(attachment: Attachment, frame: int) -> Text:
     count = len(attachment.batch)
     if attachment.is_video:
-        at = format_clock(attachment.batch.pts_seconds[frame], tenths=True)
+        at = format_clock(attachment.batch.pts_seconds[frame], decimals=1)
     else:
         at = captions(attachment.batch)[frame]
     text = Text(at, "bold")

@@ -66,7 +66,7 @@ def stream_of(*pieces: str) -> AnswerStream:
 )
 def test_clock(seconds: float, clock: str, with_tenths: str) -> None:
     assert format_clock(seconds) == clock
-    assert format_clock(seconds, tenths=True) == with_tenths
+    assert format_clock(seconds, decimals=1) == with_tenths
 
 
 @pytest.mark.parametrize(
