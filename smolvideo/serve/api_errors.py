@@ -14,6 +14,7 @@ from smolvideo.errors import (
     ModelError,
     PromptError,
     ReaderError,
+    RecordError,
     SmolVideoError,
     SourceError,
     UsageError,
@@ -24,6 +25,8 @@ from smolvideo.sanitize import escape_controls
 _INVALID = "invalid_request_error"
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 """An option of the command line in a hint; a request has the field of that name."""
+_FIELDS = {"max-new-tokens": "max_tokens"}
+"""Fields of OpenAI's interface whose names differ from the option's."""
 
 
 class ApiError(Exception):
@@ -102,16 +105,21 @@ def to_api_error(error: Exception) -> ApiError:
     """Return the response for an error of the core."""
     if isinstance(error, ApiError):
         return error
-    if not isinstance(error, SmolVideoError):
+    if not isinstance(error, SmolVideoError) or isinstance(error, RecordError):
         # Its text may hold paths of this machine.
+        said = (
+            "a file of the server cannot be used: its log says which"
+            if isinstance(error, RecordError)
+            else f"unexpected error: {type(error).__name__}"
+        )
         return ApiError(
             500,
-            f"unexpected error: {type(error).__name__}",
+            said,
             code="internal_error",
             kind="server_error",
         )
     message = _OPTION.sub(
-        lambda found: found[1].replace("-", "_"),
+        lambda found: _FIELDS.get(found[1], found[1].replace("-", "_")),
         f"{error} ({error.hint})" if error.hint else str(error),
     )
     if isinstance(error, NotAVideoError):

@@ -5,6 +5,7 @@ the frames of one video. https://github.com/ollama/ollama/blob/main/docs/api.md
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -88,7 +89,9 @@ def _handler(server: Server, field: str) -> Handler:
 
 def _failure_response(error: ApiError) -> Response:
     """Return an error in Ollama's shape."""
-    response = json_response({"error": escape_controls(error.message)}, error.status)
+    names = {ours: theirs for theirs, ours in _OPTIONS.items()}
+    message = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), error.message)
+    response = json_response({"error": escape_controls(message)}, error.status)
     response.headers.update(error.headers)
     return response
 

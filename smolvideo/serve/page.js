@@ -39,8 +39,9 @@ function headers() {
 async function post(path, body, signal) {
   const text = JSON.stringify(body);
   if (text.length > Number(maxBody)) {
-    const limit = Math.round(Number(maxBody) / 1e6);
-    throw new Error(`This is more than the ${limit} MB that the server takes: --max-body raises it.`);
+    const [size, unit] = Number(maxBody) < 1e6 ? [1e3, "kB"] : [1e6, "MB"];
+    const limit = `${Math.round(Number(maxBody) / size)} ${unit}`;
+    throw new Error(`This is more than the ${limit} that the server takes: --max-body raises it.`);
   }
   const response = await fetch(path, { method: "POST", headers: headers(), body: text, signal });
   if (response.ok) return response;

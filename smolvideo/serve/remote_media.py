@@ -21,6 +21,7 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from smolvideo.errors import SourceError
+from smolvideo.formatting import format_bytes
 from smolvideo.serve.api_errors import ApiError, forbidden, invalid
 from smolvideo.source import display_url, is_web_address, path_of_file_url
 from smolvideo.text_input import open_flags
@@ -248,7 +249,7 @@ def too_large(max_bytes: int, param: str | None) -> ApiError:
     """Return the 413 for a request or a file beyond the limit."""
     return ApiError(
         413,
-        f"it is larger than the limit of {max_bytes / 1e6:.0f} MB",
+        f"it is larger than the limit of {format_bytes(max_bytes)}",
         param=param,
         code="too_large",
     )

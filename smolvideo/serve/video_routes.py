@@ -29,11 +29,11 @@ from smolvideo.errors import UsageError
 from smolvideo.frames import Images
 from smolvideo.pipeline import parse_rating
 from smolvideo.prompt import PLACEHOLDER_QUESTION
-from smolvideo.serve.api_errors import invalid
+from smolvideo.serve.api_errors import ApiError, invalid
 from smolvideo.serve.chat import PreparedChat
 from smolvideo.serve.chat_request import ChatRequest
 from smolvideo.serve.json_fields import read_integer
-from smolvideo.serve.responses import json_response, unless_gone
+from smolvideo.serve.responses import error_response, json_response, unless_gone
 from smolvideo.serve.server import Handler, Server, guarded, new_job
 
 _MAX_SIDE = 256
@@ -48,9 +48,21 @@ def video_routes(server: Server) -> list[Route]:
         "/v1/video/decisions": _decisions_handler(server),
     }
     return [
-        Route(path, guarded(server, path, handler), methods=["POST"])
+        Route(
+            path,
+            guarded(server, path, handler, failure_response=_failure_response),
+            methods=["POST"],
+        )
         for path, handler in handlers.items()
     ]
+
+
+def _failure_response(error: ApiError) -> Response:
+    """Return an error whose ``param`` is a path in the request, not in the chat made of it."""
+    if error.param is not None:
+        inner = error.param.removeprefix("messages").removeprefix("[0]").removeprefix(".")
+        error.param = (inner or "content") if inner != error.param else error.param
+    return error_response(error)
 
 
 def _frames_handler(server: Server) -> Handler:

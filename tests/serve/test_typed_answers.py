@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
@@ -12,8 +13,12 @@ import pytest
 from pydantic import BaseModel
 from support.apiserver import asked, running_server, video_part
 
+from smolvideo.engines import IncompleteAnswerError
+from smolvideo.serve import ollama
+from smolvideo.serve.api_errors import to_api_error
 from smolvideo.serve.chat_request import parse_response_format
 from smolvideo.serve.listen import VideoServer
+from smolvideo.serve.remote_media import too_large
 
 
 class Seen(BaseModel):
@@ -180,3 +185,43 @@ def test_frames_are_those_that_the_model_gets(client: openai.OpenAI) -> None:
     assert 0 < found["prompt_tokens"] < found["context_tokens"]
     with pytest.raises(openai.BadRequestError):
         client.post("/video/frames", body={"content": []}, cast_to=dict)
+
+
+def test_fault_in_a_part_has_its_path_in_the_request(client: openai.OpenAI) -> None:
+    broken = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,####"}}
+    asks = {"name": {"instructions": "What?"}}
+    for path, content, param in (
+        ("/video/frames", [broken], "content[0].video_url"),
+        ("/video/decisions", [broken], "content[0].video_url"),
+        ("/video/frames", [video_part(), {"type": "x"}], "content[1].type"),
+        ("/video/frames", [{"type": "text", "text": "t"}, broken], "content[1].video_url"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.post(path, body={"content": content, "questions": asks}, cast_to=dict)
+        assert refused.value.param == param
+
+
+def test_damaged_file_of_the_server_is_no_fault_of_the_request(
+    client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "calibrations.json"
+    file.write_text("[")
+    monkeypatch.setattr("smolvideo.calibration.store.calibrations_file", lambda: file)
+    with pytest.raises(openai.InternalServerError) as refused:
+        decide(client, name={"instructions": "What?"})
+    assert (refused.value.status_code, refused.value.code) == (500, "internal_error")
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_hint_names_the_field_of_the_interface() -> None:
+    error = IncompleteAnswerError("cut", hint="`--max-new-tokens` allows more, or `--max-frames 3`")
+    shown = to_api_error(error)
+    assert shown.message == "cut (`max_tokens` allows more, or `max_frames 3`)"
+    assert json.loads(bytes(ollama._failure_response(shown).body)) == {
+        "error": "cut (`num_predict` allows more, or `max_frames 3`)"
+    }
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(300_000, "300 kB"), (64_000_000, "64.0 MB")])
+def test_limit_of_a_body_has_its_unit(limit: int, shown: str) -> None:
+    assert too_large(limit, None).message.endswith(f"limit of {shown}")
