@@ -97,7 +97,9 @@ def faults_error(path: Path, faults: Sequence[Fault], total: int) -> RecordError
     which = "1 line" if len(faults) == 1 else f"{len(faults)} lines"
     return RecordError(
         f"{which} of {total} in {display_path(path)} cannot be used: {shown}{more}",
-        hint="correct them, or leave them out with `--skip-faulty`",
+        hint="correct them, or leave them out with `--skip-faulty`"
+        if len({fault.number for fault in faults}) < total
+        else "a line is a JSON object with `video` or `image`, `question` and `answer`",
     )
 
 

@@ -188,6 +188,8 @@ def test_error_counts_what_it_does_not_name(tmp_path: Path) -> None:
     file.write_text("{\n" * 20, encoding="utf-8")
     error = faults_error(file, read_lines(file).faults, 20)
     assert "20 lines of 20" in str(error)
+    assert "JSON object" in str(error.hint), "none is left without them"
+    assert "--skip-faulty" in str(faults_error(file, read_lines(file).faults, 21).hint)
     assert "line 8: " in str(error)
     assert "and 12 more" in str(error)
 
