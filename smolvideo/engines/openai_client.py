@@ -204,6 +204,8 @@ class OpenAIClient:
         if status in (401, 403):
             raise ModelError(message, hint=_key_hint())
         if status in (400, 413, 422):
+            if status == 413 or "image" in said or "frames" in said:
+                hint = "fewer frames may do: `--max-frames`"
             raise PromptError(message, hint=hint)
         if 300 <= status < 400 and (to := response.headers.get("location")):
             shown = display_name(without_credentials(to))

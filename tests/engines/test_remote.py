@@ -402,8 +402,9 @@ def test_server_that_misbehaves_is_an_error(
         answer_of(server)
     assert "\x1b" not in str(raised.value)
     assert "\u202e" not in str(raised.value)
-    said_by_server = "images" in message
-    assert said_by_server or "does not end" in message or getattr(raised.value, "hint", None)
+    hint = getattr(raised.value, "hint", None)
+    assert hint or "does not end" in message or "images" in message
+    assert ("`--max-frames`" in (hint or "")) == (error is PromptError)
 
 
 @pytest.mark.parametrize("indent", [None, 2])
