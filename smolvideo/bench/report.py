@@ -205,9 +205,7 @@ class PictureReport:
     def to_json(self) -> str:
         """Serialize to one line."""
         content = {
-            "engines": {
-                one.name: asdict(one) | {"first_token": one.first_token} for one in self.measured
-            },
+            "engines": {one.name: asdict(one) for one in self.measured},
             "ratios": {name: round(ratio, 3) for name, ratio in self.ratios.items()},
             "machine": self.machine,
         }

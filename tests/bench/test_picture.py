@@ -1,11 +1,11 @@
 """One picture: SmolVLM beside Qwen2-VL."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support import record_schemas as schemas
 
 from smolvideo.bench import BenchOptions
 from smolvideo.bench.picture import (
@@ -95,7 +95,7 @@ def test_ratios_are_advantages_of_the_checkpoint() -> None:
 
 def test_report_holds_both_models() -> None:
     report = run_picture_bench(BenchOptions(model="nano", repeats=1), SMALL)
-    content = json.loads(report.to_json())
+    content = schemas.validate_line("bench-picture", report.to_json())
     assert list(content["engines"]) == ["nano", QWEN2_VL]
     assert content["engines"][QWEN2_VL]["dtype"] == "float32"
     assert set(content["ratios"]) >= {"picture_tokens", "prefill", "generation"}

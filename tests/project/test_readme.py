@@ -188,7 +188,7 @@ def exam_table() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["first video", "speed", "quantized", "formats", "int8", "served load"]
+    "name", ["first video", "speed", "quantized", "formats", "int8", "picture", "served load"]
 )
 def test_speed_tables_equal_the_bench_results(name: str) -> None:
     tables = {
@@ -197,6 +197,7 @@ def test_speed_tables_equal_the_bench_results(name: str) -> None:
         "quantized": quantized_table,
         "formats": formats_table,
         "int8": int8_table,
+        "picture": picture_table,
         "served load": served_table,
     }
     check_table(name, tables[name]())
@@ -318,6 +319,26 @@ def formats_table() -> list[str]:
         rows.append(
             f"| {name} | {found['perplexity']:.2f} | {found['ratio']:.3f} | {found['top1']:.1%} "
             f"| {found['kl_divergence']:.4f} |"
+        )
+    return rows
+
+
+def picture_table() -> list[str]:
+    """Tabulate one picture with 2.2B and with Qwen2-VL 2B."""
+    file = ROOT / ".github" / "bench" / "SmolVLM-2.2B-qwen2-vl.json"
+    content = json.loads(file.read_text("utf-8"))
+    assert not content["machine"]["commit"].endswith("-dirty")
+    rows = [
+        "| model | tokens of the picture | encode | prefill | first token | tokens per second "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in content["engines"].values():
+        first_token = one["encode"] + one["prefill"]
+        rows.append(
+            f"| {one['name']}, {one['arithmetic']} | {one['picture_tokens']:,} "
+            f"| {one['encode']:.1f} s | {one['prefill']:.1f} s | {first_token:.1f} s "
+            f"| {one['generation']:.1f} | {format_bytes(one['peak_memory_bytes'])} |"
         )
     return rows
 

@@ -21,6 +21,7 @@ from smolvideo.answer import ChoiceProbabilities, Usage
 from smolvideo.answer_schema import SchemaArgument
 from smolvideo.bench.frame_report import FileResult, MethodResult
 from smolvideo.bench.measure import Measurement
+from smolvideo.bench.picture import PictureMeasurement
 from smolvideo.bench.report import BenchOptions
 from smolvideo.calibration import Calibration, ReliabilityBin
 from smolvideo.conversation.event_log import SavedAttachment
@@ -72,6 +73,7 @@ DEFINITIONS: dict[str, type] = {
     "measurement": Measurement,
     "bench_options": BenchOptions,
     "file_result": FileResult,
+    "picture_measurement": PictureMeasurement,
     "method_result": MethodResult,
     "metadata": VideoMetadata,
     "discontinuity": Discontinuity,
@@ -335,8 +337,9 @@ def _one_type(kind: str, schema: Mapping[str, Any]) -> str:
 ORDER = [
     "answer", "calibration", "summary",
     "eval-run", "eval-item", "eval-answer", "eval-video", "eval-report", "eval-comparison",
-    "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames", "training",
-    "training-curve", "conversation-log", "conversation", "frames", "models", "model", "cache",
+    "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames",
+    "bench-picture", "training", "training-curve", "conversation-log", "conversation", "frames",
+    "models", "model", "cache",
     "cache-cleared", "doctor",
 ]  # fmt: skip
 """Order of the sections on the page."""
