@@ -110,7 +110,7 @@ def sample_value(option: click.Option) -> object:
         value: object = kind.choices[-1]
     else:
         values = {"whole number": 2, "integer range": 2, "number": 0.5, "formats": "md,html"}
-        values |= {"size": "2GiB", "time": "1:30", "length": 90, "when": "7d"}
+        values |= {"size": "2GiB", "time": "1:30", "length": 90, "when": "7d", "folder": "."}
         value = values.get(kind.name, "text")
     return [value, value] if option.multiple else value
 

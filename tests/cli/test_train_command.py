@@ -54,12 +54,18 @@ def test_invalid_numbers_are_usage_errors(words: tuple[str, str]) -> None:
     assert f"Error: invalid value for `{words[0]}`" in done.stderr
 
 
-@pytest.mark.parametrize("command", [("nano", "--out"), ("samples",)])
-def test_uncreatable_folder_is_an_error(command: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(("nano", "--out"), "is a file, not a folder"), (("samples",), "cannot write ")],
+)
+def test_uncreatable_folder_is_an_error(
+    command: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     done = run(*command, tmp_path / "file" / "folder")
     assert (done.exit_code, done.stdout) == (5, "")
-    assert done.stderr.startswith("Error: cannot write ")
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
 
 
 NEWS = TrainProgress(

@@ -328,7 +328,7 @@ def tensor(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict
         ({"__metadata__": {"a": 1}, "a": tensor()}, "__metadata__"),
         ({"__metadata__": [], "a": tensor()}, "__metadata__"),
         ({}, "holds no weights"),
-        (b'{"a": 1, "a": 1}', "twice"),
+        (b'{"a": 1, "a": 1}', "duplicate key 'a'"),
         (b"[" * 10_000, "nested too deeply"),
         (b"\xff\xff", "not a safetensors file"),
         (
