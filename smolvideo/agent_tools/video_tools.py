@@ -1,6 +1,6 @@
 """What agents can ask: a question about a video, and what a file or a folder holds.
 
-An agent may have been told by a web page what to open, so only files of allowed folders are read.
+A web page may have instructed an agent what to open, so only files of allowed folders are read.
 Open videos are kept, so that the next question about one prefills only its own words.
 """
 

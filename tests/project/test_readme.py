@@ -293,12 +293,12 @@ def int8_table() -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for file in ("SmolVLM2-256M-avx512-vnni", "SmolVLM2-256M-avx512-vnni-float"):
-        for told in measured(file)["engines"].values():
+        for found in measured(file)["engines"].values():
             rows.append(
-                f"| {told['engine']}, {told['arithmetic']} "
-                f"| {told['encode'] / told['frames']:.2f} s | {told['prefill']:.1f} s "
-                f"| {told['first_token']:.1f} s | {told['tokens_per_second']:.1f} "
-                f"| {format_bytes(told['peak_memory_bytes'])} |"
+                f"| {found['engine']}, {found['arithmetic']} "
+                f"| {found['encode'] / found['frames']:.2f} s | {found['prefill']:.1f} s "
+                f"| {found['first_token']:.1f} s | {found['tokens_per_second']:.1f} "
+                f"| {format_bytes(found['peak_memory_bytes'])} |"
             )
     return rows
 

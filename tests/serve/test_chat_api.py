@@ -116,8 +116,8 @@ def test_conversation_with_history_and_system_message(client: openai.OpenAI) -> 
     ]
     first = client.chat.completions.create(model="nano", messages=messages)
     assert first.usage.prompt_tokens_details.image_tokens == 200
-    told = [{"role": "system", "content": "Be brief."}, *messages]
-    second = client.chat.completions.create(model="nano", messages=told)
+    with_system = [{"role": "system", "content": "Be brief."}, *messages]
+    second = client.chat.completions.create(model="nano", messages=with_system)
     assert second.usage.prompt_tokens > first.usage.prompt_tokens
 
 

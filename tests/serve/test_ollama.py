@@ -62,8 +62,8 @@ def test_generate_is_a_chat_of_one_question(server: VideoServer, frames: list[st
     body = {"model": "nano", "prompt": "What moves?", "images": frames, "stream": False}
     _, (answer,) = call(server, "/api/generate", body)
     assert answer["response"] == "a purple circle"
-    _, (told,) = call(server, "/api/generate", {**body, "system": "Be brief."})
-    assert told["prompt_eval_count"] > answer["prompt_eval_count"]
+    _, (with_system,) = call(server, "/api/generate", {**body, "system": "Be brief."})
+    assert with_system["prompt_eval_count"] > answer["prompt_eval_count"]
 
 
 def test_options_and_format_have_ollamas_names(server: VideoServer, frames: list[str]) -> None:
