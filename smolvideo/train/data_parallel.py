@@ -9,12 +9,14 @@ updates that are too small for bfloat16 weights.
 import copy
 import pickle
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as distributed
@@ -25,9 +27,14 @@ from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.files import open_atomic
 from smolvideo.sanitize import display_path
 
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
+
 BYTES_PER_PROCESS = 2_000_000_000
 """Maximum memory of one training process, with 50 frames and their gradients."""
 _SECONDS_TO_END = 5.0
+_LOOPBACK = "127.0.0.1"
+_RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
 
 Work = Callable[[int, int], None]
 """The function of a process; its arguments are rank and world size. Must be picklable."""
@@ -57,9 +64,8 @@ def processes_that_fit(wanted: int | None) -> int:
     return ranks
 
 
-def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
-    """Run ``work`` in ``ranks`` processes, rank 0 in this one; ``rendezvous`` is the file through
-    which they find each other.
+def spawn(work: Work, ranks: int) -> None:
+    """Run ``work`` in ``ranks`` processes, rank 0 in this one.
 
     Raises ModelError if one of the other processes dies.
     """
@@ -67,20 +73,20 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
         torch.set_num_threads(1)
         work(0, 1)
         return
-    rendezvous.unlink(missing_ok=True)
+    store, port = _listening_store()
     spawn = torch.multiprocessing.get_context("spawn")
     children: list[_ChildProcess] = []
     try:
         for rank in range(1, ranks):
             ours, theirs = spawn.Pipe(duplex=False)
             process = spawn.Process(
-                target=_child_main, args=(work, rank, ranks, rendezvous, theirs), daemon=True
+                target=_child_main, args=(work, rank, ranks, port, theirs), daemon=True
             )
             process.start()
             theirs.close()
             children.append(_ChildProcess(process, ours))
         _wait_until_ready(children)
-        _work_together(work, 0, ranks, rendezvous)
+        _work_together(work, 0, ranks, store)
     except RuntimeError as error:
         # The connection breaks a moment before the process has exited: wait for either.
         ready = [handle for child in children for handle in (child.pipe, child.process.sentinel)]
@@ -93,7 +99,23 @@ def spawn(work: Work, ranks: int, rendezvous: Path) -> None:
         for child in children:
             child.process.join(timeout=_SECONDS_TO_END)
             child.process.kill()
-        rendezvous.unlink(missing_ok=True)
+
+
+def _listening_store() -> "tuple[TCPStore, int]":
+    """Return the key-value store through which the processes exchange their addresses, and its
+    port. It listens on the loopback interface only, where torch's own socket would listen on all.
+    """
+    listener = socket.create_server((_LOOPBACK, 0))
+    port = listener.getsockname()[1]
+    store: TCPStore = distributed.TCPStore(  # type: ignore[attr-defined]
+        _LOOPBACK,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=_RENDEZVOUS_TIMEOUT,
+        master_listen_fd=listener.detach(),
+    )
+    return store, port
 
 
 class _ChildProcess(NamedTuple):
@@ -105,7 +127,7 @@ class _ChildProcess(NamedTuple):
 
 def _wait_until_ready(children: list[_ChildProcess]) -> None:
     """Wait until every process is about to join the rendezvous; waiting for a dead one there would
-    take half an hour until the timeout. Raises ModelError.
+    take until the timeout. Raises ModelError.
     """
     waiting = list(children)
     while waiting:
@@ -152,23 +174,24 @@ def all_reduce_mean(tensors: list[Tensor], ranks: int) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _child_main(work: Work, rank: int, ranks: int, rendezvous: Path, pipe: Connection) -> None:
+def _child_main(work: Work, rank: int, ranks: int, port: int, pipe: Connection) -> None:
     # The terminal sends Ctrl-C to every process; rank 0 ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe.send(None)
     try:
-        _work_together(work, rank, ranks, rendezvous)
+        store: TCPStore = distributed.TCPStore(  # type: ignore[attr-defined]
+            _LOOPBACK, port, timeout=_RENDEZVOUS_TIMEOUT
+        )
+        _work_together(work, rank, ranks, store)
     except Exception as error:
         with suppress(OSError):
             pipe.send(first_line(error))
         sys.exit(1)
 
 
-def _work_together(work: Work, rank: int, ranks: int, rendezvous: Path) -> None:
+def _work_together(work: Work, rank: int, ranks: int, store: "TCPStore") -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=rendezvous.resolve().as_uri(), rank=rank, world_size=ranks
-    )
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     try:
         work(rank, ranks)
     finally:

@@ -90,11 +90,7 @@ def train_nano(
     """
     ranks = processes_that_fit(options.processes)
     folder.mkdir(parents=True, exist_ok=True)
-    spawn(
-        partial(_train, folder, options, _Rank0Only(on_progress), clock),
-        ranks,
-        folder / "meeting",
-    )
+    spawn(partial(_train, folder, options, _Rank0Only(on_progress), clock), ranks)
     return folder / "nano"
 
 

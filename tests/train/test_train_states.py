@@ -88,13 +88,10 @@ def _die(how: str, rank: int, ranks: int) -> None:
     ("how", "why"),
     [("killed", "the system killed it, perhaps for lack of memory"), ("raised", "no such picture")],
 )
-def test_lost_process_is_an_error(
-    how: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_lost_process_is_an_error(how: str, why: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError, match=f"was lost: {why}"):
-        spawn(partial(_die, how), 2, tmp_path / "meeting")
+        spawn(partial(_die, how), 2)
     assert "Traceback" not in capfd.readouterr().err
-    assert not (tmp_path / "meeting").exists()
 
 
 class DiesWhenUnpacked:
@@ -107,9 +104,18 @@ class DiesWhenUnpacked:
         return os._exit, (3,)
 
 
-def test_process_lost_before_the_rendezvous_is_an_error(tmp_path: Path) -> None:
+def test_process_lost_before_the_rendezvous_is_an_error() -> None:
     with pytest.raises(ModelError, match="a process of the training was lost"):
-        spawn(DiesWhenUnpacked(), 2, tmp_path / "meeting")
+        spawn(DiesWhenUnpacked(), 2)
+
+
+@posix
+def test_rendezvous_listens_on_the_loopback_interface_only() -> None:
+    store, port = data_parallel._listening_store()
+    own = [one for one in psutil.Process().net_connections("tcp") if one.status == "LISTEN"]
+    assert [one.laddr.ip for one in own if one.laddr.port == port] == ["127.0.0.1"]
+    store.set("key", "value")
+    assert store.get("key") == b"value"
 
 
 def test_number_of_processes_is_limited_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,5 +143,5 @@ def _average(folder: Path, rank: int, ranks: int) -> None:
 
 
 def test_all_reduce_mean_averages_over_processes(tmp_path: Path) -> None:
-    spawn(partial(_average, tmp_path), 2, tmp_path / "meeting")
+    spawn(partial(_average, tmp_path), 2)
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["[0.5, 0.5, 0.5]"] * 2
