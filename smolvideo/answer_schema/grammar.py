@@ -24,11 +24,25 @@ _OPTIONS = {
 }
 _FAILED = re.compile(r"^.*?failed to compile JSON schema: ", re.DOTALL)
 _EXCERPT = re.compile(r"\n\s*\d+ \| .*$", re.DOTALL)
+_TYPES = "string, number, integer, boolean, object, array, null"
 _REWORDED = (
     (r"oneOf constraints are not supported.*", "a value could match several cases of `oneOf`"),
     (r"Unimplemented keys: \[(.*)\]", r"the keywords \1"),
     (r"regex parse error:.*error: ", "`pattern`: "),
+    (r"lookarounds not supported yet.*", r"`pattern`: word boundaries (`\\b`) are not supported"),
     (r"Unsatisfiable schema: ", "no value satisfies it: "),
+    (r"Regex is empty: .*", "`pattern`, `format` and the limits of length exclude each other"),
+    (r"Invalid type: (\S+)", rf"`\1` is no type: {_TYPES}"),
+    (r"type must be a string.*", f"`type` must name one or more of {_TYPES}"),
+    (r"Unknown format: (\S+)", r"`\1` is no `format` of JSON schemas"),
+    (r"Expected positive integer for '(\w+)', got (.*)", r"`\1` must be a whole number, not \2"),
+    (r"Expected f64 for '(\w+)', got (.*)", r"`\1` must be a number, not \2"),
+    (r"Expected string for '(\w+)', got (.*)", r"`\1` must be a string, not \2"),
+    (r"invalid multiple of", "`multipleOf` must be above 0"),
+    (r"schema must be an object or boolean", "a schema in it is no object"),
+    (r"(\w+) must be an array", r"`\1` must be a list"),
+    (r"Pointer '([^']*)' does not exist", r"`$ref` names `#\1`, which is not in it"),
+    (r"failed to parse \"%json\".*", "a number in it is not finite"),
 )
 """What llguidance reports, and what we say instead."""
 _HINTS = {"oneOf": "use `anyOf`, or tell the cases apart by a required property with a `const`"}

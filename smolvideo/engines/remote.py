@@ -26,6 +26,7 @@ from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.models.registry import AUTO, PromptFormat
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Message, Prompt
+from smolvideo.sanitize import display_name
 
 REMOTE_ENGINE = "openai"
 
@@ -42,8 +43,8 @@ def remote_checkpoint(base_url: str, model: str = AUTO) -> Checkpoint:
     """Return what is known of a server's model, as far as prompts need it.
 
     Text is counted with the tokenizer of nano, which makes more tokens of it than larger ones do.
-    ``auto`` is the first model of the server. Raises UsageError for no address, ModelError where
-    nothing answers, or the server has no such model.
+    ``auto`` is the model of a server that has one. Raises UsageError for no address, ModelError
+    where nothing answers, the server has no such model, or ``auto`` could be several.
     """
     client = OpenAIClient(base_url)
     remote = _find_model(client, model)
@@ -74,16 +75,21 @@ def remote_checkpoint(base_url: str, model: str = AUTO) -> Checkpoint:
 
 def _find_model(client: OpenAIClient, model: str) -> RemoteModel:
     models = client.models()
+    names = ", ".join(f"`{display_name(one.name)}`" for one in models[:5])
     if model == AUTO:
         if not models:
             raise ModelError(
                 f"`{client.base_url}` does not list its models",
                 hint="name one: `--model NAME`; or is the address wrong? It often ends in `/v1`",
             )
+        if len(models) > 1:
+            raise ModelError(
+                f"`{client.base_url}` has {len(models)} models: name the one to ask",
+                hint=f"`--model` can be {names}",
+            )
         return models[0]
     found = next((one for one in models if one.name == model), None)
     if found is None and models:
-        names = ", ".join(f"`{one.name}`" for one in models[:5])
         raise ModelError(
             f"`{client.base_url}` has no model `{model}`", hint=f"`--model` can be {names}"
         )
@@ -116,7 +122,7 @@ class RemoteEngine:
 
     @classmethod
     def connect(cls, base_url: str, model: str = AUTO) -> Self:
-        """Return the engine of a server's model, the first by default; see
+        """Return the engine of a server's model, by default its only one; see
         ``remote_checkpoint``."""
         return cls(remote_checkpoint(base_url, model), base_url)
 

@@ -101,6 +101,14 @@ def loading() -> ApiError:
     )
 
 
+def name_fields(message: str) -> str:
+    """Return a message with the fields of a request in place of the command's options."""
+    return _OPTION.sub(
+        lambda found: _FIELDS.get(found[1], found[1].replace("-", "_")),
+        message,
+    )
+
+
 def to_api_error(error: Exception) -> ApiError:
     """Return the response for an error of the core."""
     if isinstance(error, ApiError):
@@ -118,10 +126,7 @@ def to_api_error(error: Exception) -> ApiError:
             code="internal_error",
             kind="server_error",
         )
-    message = _OPTION.sub(
-        lambda found: _FIELDS.get(found[1], found[1].replace("-", "_")),
-        f"{error} ({error.hint})" if error.hint else str(error),
-    )
+    message = name_fields(f"{error} ({error.hint})" if error.hint else str(error))
     if isinstance(error, NotAVideoError):
         return ApiError(415, message, code="unsupported_media")
     if isinstance(error, SourceError | ReaderError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from smolvideo.engines import TokenLogprob
-from smolvideo.serve.api_errors import ApiError
+from smolvideo.serve.api_errors import ApiError, name_fields
 from smolvideo.serve.chat import Finished, PreparedChat
 
 DONE = b"data: [DONE]\n\n"
@@ -97,7 +97,7 @@ class ChatResponse:
             ],
             "frames_from_cache": finished.cached_images + usage.frames_from_cache,
             "seconds": {stage: round(seconds, 4) for stage, seconds in usage.seconds.items()},
-            "notices": list(finished.answer.notices),
+            "notices": list(map(name_fields, finished.answer.notices)),
         }
 
     def _head(self, kind: str) -> dict[str, Any]:

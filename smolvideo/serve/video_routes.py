@@ -29,7 +29,7 @@ from smolvideo.errors import UsageError
 from smolvideo.frames import Images
 from smolvideo.pipeline import parse_rating
 from smolvideo.prompt import PLACEHOLDER_QUESTION
-from smolvideo.serve.api_errors import ApiError, invalid
+from smolvideo.serve.api_errors import ApiError, invalid, name_fields
 from smolvideo.serve.chat import PreparedChat
 from smolvideo.serve.chat_request import ChatRequest
 from smolvideo.serve.json_fields import read_integer
@@ -129,7 +129,7 @@ class Question:
             "probabilities": dict(answer.choices.probabilities),
             "mass": answer.choices.mass,
             "calibrated": answer.choices.calibration is not None,
-            "notices": list(answer.notices),
+            "notices": list(map(name_fields, answer.notices)),
             "usage": {
                 "prompt_tokens": answer.usage.prompt_tokens,
                 "completion_tokens": 0,
@@ -214,7 +214,7 @@ def frames_json(chat: PreparedChat, server: Server) -> dict[str, Any]:
         ],
         "prompt_tokens": len(prepared.prompt),
         "context_tokens": prepared.prompt.context_tokens,
-        "notices": list(dict.fromkeys((*chat.notices, *prepared.notices))),
+        "notices": list(map(name_fields, dict.fromkeys((*chat.notices, *prepared.notices)))),
     }
 
 

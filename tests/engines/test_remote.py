@@ -477,10 +477,13 @@ def test_list_of_models_that_is_none_is_an_error(models: Any) -> None:
 def test_model_is_chosen_from_the_list() -> None:
     listed = {"data": [{"id": "a"}, {"id": "b", "smolvideo": {"image_size": "huge"}}]}
     with OtherServer(lambda *_: None, listed) as server:
-        assert remote_checkpoint(server.url).name == "a"
+        assert remote_checkpoint(server.url, "a").name == "a"
         assert remote_checkpoint(server.url, "b").image_size == 512
         with pytest.raises(ModelError, match="has no model `c`"):
             remote_checkpoint(server.url, "c")
+        with pytest.raises(ModelError, match="has 2 models") as refused:
+            remote_checkpoint(server.url)
+        assert refused.value.hint == "`--model` can be `a`, `b`"
         assert [one.name for one in OpenAIClient(server.url).models()] == ["a", "b"]
 
 

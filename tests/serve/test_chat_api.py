@@ -94,6 +94,8 @@ def test_answer_is_cut_at_the_limit(client: openai.OpenAI, name: str) -> None:
     answer = complete(client, "What moves?", **{name: 2})
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 2
+    (notice,) = answer.smolvideo["notices"]
+    assert "`max_tokens` allows more" in notice
     assert complete(client, "What moves?", **{name: 100_000}).choices[0].finish_reason == "stop"
 
 
