@@ -90,11 +90,16 @@ class KernelBuild:
 def is_on_disk(kernel: "JitFunction", arguments: Sequence[Any]) -> bool:
     """Whether numba's disk cache holds ``kernel`` for the types of ``arguments``, for this
     processor."""
+    from numba.core.compiler_lock import global_compiler_lock
+
     with suppress(AttributeError):  # not cached on disk, or another numba
         cache = kernel._cache  # type: ignore[attr-defined]  # numba has no public question for it
         types = tuple(map(kernel.typeof_pyval, arguments))  # type: ignore[attr-defined]
         context = kernel.targetctx  # type: ignore[attr-defined]
-        return cache.load_overload(types, context) is not None
+        # ``load_overload`` registers what numba knows of types: beside a compilation in another
+        # thread some of it would be lost, and every later compilation fail.
+        with global_compiler_lock:
+            return cache.load_overload(types, context) is not None
     return False
 
 
@@ -165,6 +170,13 @@ def is_compiling() -> bool:
     return _at_work > 0
 
 
+def _reason(error: Exception) -> str:
+    """Return the first line of ``error`` that says more than the stage at which numba failed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith("Failed in ")]
+    return next(iter(useful or lines), type(error).__name__)
+
+
 class CompiledInBackground(Generic[T]):
     """Result of ``make``, which runs in a background thread.
 
@@ -191,9 +203,8 @@ class CompiledInBackground(Generic[T]):
             try:
                 self._keep(make(False))
             except Exception as error:
-                reason = str(error).strip().partition("\n")[0]
                 raise ModelError(
-                    f"numba cannot compile what is faster than torch: {reason}",
+                    f"numba cannot compile what is faster than torch: {_reason(error)}",
                     hint="`pip uninstall numba` leaves all to torch, which takes longer",
                 ) from error
         assert self._made is not None

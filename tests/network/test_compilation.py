@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smolvideo.errors import ModelError
 from smolvideo.network import compilation
 from smolvideo.network.compilation import CompiledInBackground, KernelBuild, wait_for_kernels
 from smolvideo.progress import Progress
@@ -69,6 +70,32 @@ def test_no_child_compiles_what_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) 
     assert use(TRIPLE, kept=False) == (0, 1)
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     assert use(TRIPLE) == (0, 1)
+
+
+def test_disk_cache_is_not_asked_while_numba_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both register what numba knows of types, and beside each other lose some of it for good."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    kernel, arguments = TRIPLE.build(kept=True)
+    refresh, locked = kernel.targetctx.refresh, list[bool]()
+
+    def record() -> None:
+        locked.append(global_compiler_lock.is_locked())
+        refresh()
+
+    monkeypatch.setattr(kernel.targetctx, "refresh", record)
+    assert not compilation.is_on_disk(kernel, arguments)
+    assert locked == [True]
+
+
+def test_reason_is_the_line_that_says_what_numba_cannot_compile() -> None:
+    from numba import njit
+
+    def make(kept: bool) -> object:
+        return njit(lambda value: value.no_such_name)(1.0)
+
+    with pytest.raises(ModelError, match="than torch: Unknown attribute 'no_such_name' of type"):
+        CompiledInBackground(make).get()
 
 
 def test_a_child_ends_with_its_parent() -> None:

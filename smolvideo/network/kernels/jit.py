@@ -9,6 +9,7 @@ from zlib import crc32
 import llvmlite
 import numba
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.extending import overload
 
@@ -49,7 +50,8 @@ def jit_cached(function: JitFunction) -> JitFunction:
 
 def compile_target() -> tuple[str, str, str]:
     """Return numba's target: system, CPU, and its features, ``+avx2,-avx512f,…``."""
-    target_triple: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
+    with global_compiler_lock:  # the first call makes numba's contexts
+        target_triple: tuple[str, str, str] = cpu_target.target_context.codegen().magic_tuple()
     return target_triple
 
 
