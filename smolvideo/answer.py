@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from smolvideo.errors import ModelError
+from smolvideo.json_types import Count, Moment
 
 StopReason = Literal["end", "length", "stop_string", "empty", "choice"]
 """Why generation ended: the model ended its turn, ``max_new_tokens`` was reached, or a stop string
@@ -76,6 +77,57 @@ class ChoiceProbabilities:
     calibration: Mapping[str, float | str] | None = None
 
 
+EvidenceVerdict = Literal["frames", "order", "many", "blind", "budget"]
+"""``frames``: a single frame or a few carry the answer. ``order``: it depends on the order of the
+frames. ``many``: it takes more frames than a few. ``blind``: grey frames give the same answer.
+``budget``: the readings ended before a verdict."""
+
+
+@dataclass(frozen=True)
+class EvidenceFrame:
+    """A frame that carries an answer: its source (from 0), its time in seconds, and the share of
+    the answer's score that its group alone keeps, from 0 to 1."""
+
+    source: Count
+    time: Moment
+    kept: float
+
+
+@dataclass(frozen=True)
+class AnswerEvidence:
+    """Which frames carry an answer, found by readings of groups of frames.
+
+    ``frames`` are empty unless ``verdict`` is ``frames``, the best first; ``text``
+    says in words what was found. ``score`` is the mean probability of the answer's tokens given all
+    frames, ``blank_score`` that given grey ones, and ``reversed_score`` that given the frames in
+    reverse order. ``readings`` is the number of frames of all readings over that of the prompt, and
+    ``seconds`` what they took.
+    """
+
+    verdict: EvidenceVerdict
+    text: str
+    frames: tuple[EvidenceFrame, ...]
+    score: float
+    blank_score: float
+    reversed_score: float | None
+    readings: float
+    seconds: float
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> "AnswerEvidence | None":
+        """Parse what ``asdict`` wrote, ignoring unknown keys; TypeError for missing ones."""
+        if content is None:
+            return None
+        known = _known(cls, content)
+        frames = tuple(EvidenceFrame(**_known(EvidenceFrame, one)) for one in known["frames"])
+        return cls(**known | {"frames": frames})
+
+
+def _known(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    names = {name.name for name in fields(kind)}
+    return {key: value for key, value in content.items() if key in names}
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """A finished answer: only the generated text, without the prompt, stripped of outer blanks.
@@ -85,7 +137,8 @@ class Answer:
     left out, a model that was not trained on such footage. They are shown on stderr and stored in
     every record. An answer without text is a valid answer: ``stop_reason`` is ``empty``, and the
     exit code is unaffected. ``question`` and ``sources`` are empty where an engine was given a
-    packed prompt. ``choices`` are the probabilities of given choices, where some were given.
+    packed prompt. ``choices`` are the probabilities of given choices, where some were given;
+    ``evidence`` are the frames that carry the answer, where they were searched.
     """
 
     text: str
@@ -95,6 +148,7 @@ class Answer:
     question: str = ""
     sources: tuple[SourceFrames, ...] = ()
     choices: ChoiceProbabilities | None = None
+    evidence: AnswerEvidence | None = None
 
     def parse(self, model: Any = None) -> Any:
         """Return the value of a JSON answer, one by a ``schema``; with a pydantic ``model`` an
@@ -113,7 +167,8 @@ class Answer:
 
         ``question``, ``sources`` (each ``name`` and ``frame_times``), ``text``, ``stop_reason``,
         ``tokens`` (``prompt``, ``answer``, ``context``), ``frames_from_cache``, ``seconds`` (stage
-        → duration), ``peak_memory_bytes``, ``notices``, ``choices`` (see ``ChoiceProbabilities``).
+        → duration), ``peak_memory_bytes``, ``notices``, ``choices`` (see ``ChoiceProbabilities``),
+        ``evidence`` (see ``AnswerEvidence``).
         """
         return {
             "question": self.question,
@@ -129,6 +184,7 @@ class Answer:
             "peak_memory_bytes": self.usage.peak_memory_bytes,
             "notices": [*self.notices],
             "choices": None if self.choices is None else asdict(self.choices),
+            "evidence": None if self.evidence is None else asdict(self.evidence),
         }
 
     def __str__(self) -> str:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Stage = Literal[
-    "download", "convert", "measure", "compile", "load", "decode", "encode", "prefill", "generate"
-]
+    "download", "convert", "measure", "compile", "load", "decode", "encode", "prefill", "generate",
+    "explain",
+]  # fmt: skip
 """The stages of one answer, in order.
 
 download  of the source or the checkpoint (unit: bytes)
@@ -18,6 +19,7 @@ decode    of video frames (unit: frames)
 encode    of frames to visual tokens by the vision tower (unit: frames)
 prefill   of the prompt by the decoder, up to the first token (no count)
 generate  of tokens (unit: tokens)
+explain   of the answer, by readings of groups of its frames (unit: frames)
 """
 
 

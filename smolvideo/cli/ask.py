@@ -8,28 +8,20 @@ from functools import cached_property
 import click
 
 from smolvideo.answer import Answer
-from smolvideo.cli.ask_arguments import (
-    AskArguments,
-    DryRunFlags,
-    QuestionFlags,
-    QuestionListFlags,
-    split_arguments,
-)
 from smolvideo.cli.ask_choices import (
     ONE_TOKEN,
-    ChoiceFlags,
-    Choices,
     answer_choices,
     describe_calibration,
-    read_choices,
     run_calibration,
 )
-from smolvideo.cli.cache import CacheFlags, open_feature_cache
+from smolvideo.cli.ask_proof import (
+    explain_last,
+    open_session,
+    prove_answer,
+)
+from smolvideo.cli.ask_request import AskFlags, AskRequest, read_request
+from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.conversations import (
-    ContinueFlags,
-    ConversationFlags,
-    KeepFlags,
-    read_settings,
     reopen_last,
     require_finished,
     save_as_conversation,
@@ -37,28 +29,14 @@ from smolvideo.cli.conversations import (
 )
 from smolvideo.cli.flags import SectionCommand, takes
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
-from smolvideo.cli.model_options import RemoteFlags
-from smolvideo.cli.options import (
-    DownloadFlags,
-    SchemaFlags,
-    ScreenFlags,
-    allows_outside,
-    read_download,
-)
 from smolvideo.cli.outputs import (
-    OutputFlags,
-    check_different_files,
-    check_new_file,
     check_not_a_sidecar,
     check_not_a_source,
-    check_not_an_input_file,
-    read_filmstrip,
 )
 from smolvideo.cli.plan import PlanRequest, run_plan
-from smolvideo.conversation import Settings
 from smolvideo.cost.choose import all_drawn
-from smolvideo.engines import Engine
-from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.engines import Engine, Session
+from smolvideo.errors import SmolVideoError
 from smolvideo.pipeline import (
     PreparedPrompt,
     prepare,
@@ -75,27 +53,9 @@ from smolvideo.show.answer import show_footer, show_settings, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.choices import choice_lines, show_choices
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.filmstrip import FilmstripChoice, show_filmstrip
+from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.source import DownloadOptions, VideoSource, resolve_sources
-
-
-class AskFlags(
-    QuestionFlags,
-    QuestionListFlags,
-    DryRunFlags,
-    ContinueFlags,
-    KeepFlags,
-    RemoteFlags,
-    ConversationFlags,
-    SchemaFlags,
-    ChoiceFlags,
-    CacheFlags,
-    DownloadFlags,
-    OutputFlags,
-    ScreenFlags,
-):
-    """All options of the command."""
+from smolvideo.source import VideoSource, resolve_sources
 
 
 @click.command(cls=SectionCommand)
@@ -118,7 +78,7 @@ def ask(given: AskFlags) -> int | None:
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
     if given.calibrate is not None:
         return run_calibration(given, screen)
-    request = _read_request(given)
+    request = read_request(given)
     if given.dry_run:
         settings = request.settings
         if request.choices is not None:
@@ -177,82 +137,8 @@ class _AskResult:
         return tuple(notice for notice in self.record.notices if notice not in known)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """All options of the command, validated as far as possible without opening a video."""
-
-    given: AskFlags
-    typed: AskArguments
-    settings: Settings
-    download: DownloadOptions
-    filmstrip: FilmstripChoice
-    choices: Choices | None = None
-
-    @property
-    def shows_answer(self) -> bool:
-        """Whether the answer streams to stdout; otherwise it is written when complete.
-
-        JSON by a schema does not stream: half of a document is none.
-        """
-        whole = self.choices is not None or self.settings.generation.schema is not None
-        return not whole and self.given.output is None and not self.given.as_json
-
-
-def _read_request(given: AskFlags) -> _Request:
-    """Read and validate the options.
-
-    Raises UsageError, PromptError, RecordError or SourceError for invalid ones.
-    """
-    filmstrip = read_filmstrip(given)
-    for name, value in (
-        ("--continue", given.goes_on),
-        ("--output", given.output),
-        ("--save", given.save),
-    ):
-        if given.dry_run and value:
-            raise UsageError(f"`{name}` is for answers, and with `--dry-run` there is none")
-    if given.dry_run and given.server is not None:
-        raise UsageError("`--dry-run` is about this machine, and `--server` is another")
-    # Output files and combinations of options.
-    if given.output is not None and given.save is not None:
-        check_different_files(given.output, given.save)
-    for name, path in (("--output", given.output), ("--save", given.save)):
-        if path is not None:
-            check_not_an_input_file(
-                name,
-                path,
-                source_list=given.source_list,
-                subtitles=given.subtitles,
-                cookies=given.cookies,
-            )
-    choices, settings = read_choices(given), read_settings(given)
-    if choices is not None and given.goes_on:
-        if typed_choices := given.first_explicit("choices", "rate"):
-            raise UsageError(
-                f"`{typed_choices}` is for a question of its own, not for `--continue`",
-                hint="name the video again",
-            )
-        choices = None
-    if given.output is not None:
-        check_new_file(given.output, overwrite=given.overwrite)
-    elif given.is_explicit("overwrite"):
-        raise UsageError("`--overwrite` has no effect without `--output`")
-    if given.goes_on and given.no_keep:
-        raise UsageError("`--continue` adds to a conversation that is kept: `--no-keep` cannot be")
-    # Sources and question.
-    typed = split_arguments(
-        given.words,
-        question=given.question,
-        source_list=given.source_list,
-        allow_outside=allows_outside(given),
-        needs_source=not given.goes_on,
-    )
-    download = read_download(given, typed.sources, offline=given.offline)
-    return _Request(given, typed, settings, download, filmstrip, choices)
-
-
 def _answer(
-    request: _Request,
+    request: AskRequest,
     sources: list[VideoSource],
     screen: Output,
     stages: StageProgress,
@@ -296,7 +182,8 @@ def _answer(
     with stages.paused():
         show_settings(screen, prepared, engine)
     # Stream the answer, then its statistics.
-    answer = _stream(request, prepared, engine, screen, stages)
+    session = open_session(engine, prepared)
+    answer = _stream(request, prepared, engine, session, screen, stages)
     screen.notes(answer.notices)
     frames = sum(map(len, prepared.batches))
     if screen.is_interactive and (line := describe_calibration(answer)) is not None:
@@ -304,6 +191,7 @@ def _answer(
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
+    answer = prove_answer(given, prepared, answer, engine, session, screen, request.filmstrip)
     if not given.no_cache:
         remember_cost(engine, answer.usage, settings.spec)
     # Save the conversation.
@@ -316,7 +204,7 @@ def _answer(
 
 
 def _continue_conversation(
-    request: _Request,
+    request: AskRequest,
     sources: list[VideoSource],
     screen: Output,
     stages: StageProgress,
@@ -340,10 +228,13 @@ def _continue_conversation(
         screen.notes(done.answer.notices)
         show_footer(screen, done.answer.usage, done.answer.usage.seconds)
         engine = conversation.load_engine()
-    return _AskResult(done.prepared, engine, done.answer)
+        answer = done.answer
+        if given.why:
+            answer = explain_last(conversation, screen, request.filmstrip)
+    return _AskResult(done.prepared, engine, answer)
 
 
-def _write(request: _Request, answered: _AskResult, screen: Output) -> None:
+def _write(request: AskRequest, answered: _AskResult, screen: Output) -> None:
     """Write an answer that was not streamed: as JSON, or to a file."""
     if request.shows_answer:
         return
@@ -364,7 +255,7 @@ def _write(request: _Request, answered: _AskResult, screen: Output) -> None:
 
 
 def _subtitles(
-    request: _Request, sources: list[VideoSource], on_notice: Callable[[str], None]
+    request: AskRequest, sources: list[VideoSource], on_notice: Callable[[str], None]
 ) -> str | None:
     if request.given.subtitles is None:
         return None
@@ -378,16 +269,17 @@ def _subtitles(
 
 
 def _stream(
-    request: _Request,
+    request: AskRequest,
     prepared: PreparedPrompt,
     engine: Engine,
+    session: Session | None,
     screen: Output,
     stages: StageProgress,
 ) -> Answer:
     """Compute the answer, streaming it to stdout if requested."""
     if request.choices is not None:
-        return answer_choices(request.choices, prepared, engine, stages)
-    stream = stream_answer(engine, prepared, on_progress=stages.on_progress)
+        return answer_choices(request.choices, prepared, engine, session, stages)
+    stream = stream_answer(session or engine, prepared, on_progress=stages.on_progress)
     if request.shows_answer:
         # Progress must end first: on one terminal it would overwrite the answer.
         return show_answer(screen, stream, before_first=stages.close)

@@ -18,7 +18,7 @@ from smolvideo.cli.conversations import ConversationFlags, read_settings
 from smolvideo.cli.flags import FilePath, Flags, flag
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cost.choose import all_drawn
-from smolvideo.engines import Engine, GenerationOptions, SessionEngine
+from smolvideo.engines import Engine, GenerationOptions, Session
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.formatting import format_count
 from smolvideo.models import Checkpoint
@@ -109,11 +109,18 @@ def _check_generation(given: ConversationFlags) -> None:
 
 
 def answer_choices(
-    choices: Choices, prepared: PreparedPrompt, engine: Engine, stages: StageProgress
+    choices: Choices,
+    prepared: PreparedPrompt,
+    engine: Engine,
+    session: Session | None,
+    stages: StageProgress,
 ) -> Answer:
-    """Return the most likely choice as the answer, with the probabilities of all."""
+    """Return the most likely choice as the answer, with the probabilities of all.
+
+    They are computed by ``session``, if the engine has sessions, which then holds the prompt.
+    """
     calibration = choices.calibration(engine.checkpoint)
-    scorer = engine.open_session() if isinstance(engine, SessionEngine) else engine
+    scorer = engine if session is None else session
     answer = answer_by_choice(
         scorer,
         engine.checkpoint,

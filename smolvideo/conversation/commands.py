@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from smolvideo.conversation.conversation import Conversation
+from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.conversation.export import export
 from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import PromptError, UsageError
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
         Command("zoom", "/zoom 1:10 1:40", "look closely at one part", "words"),
         Command("add", "/add FILE", "look at one more video or picture", "media"),
         Command("subtitles", "/subtitles FILE|auto|off", "what is said in the video", "subtitles"),
+        Command("why", "/why", "the frames that carry the last answer"),
         Command("model", "/model NAME", "go on with another model", "model"),
         Command("edit", "/edit", "take the last question back, to ask differently", "words"),
         Command("save", "/save FILE", "this conversation as .md, .json or .html", "new file"),
@@ -241,6 +243,10 @@ def execute(
             return _add(call, conversation, download, on_progress)
         case "subtitles":
             return _subtitles(call, conversation, shown)
+        case "why":
+            return (
+                f"why: {explain_last_answer(conversation, on_progress=on_progress).evidence.text}"
+            )
         case "model":
             return _model(call, conversation, on_progress)
         case "save":

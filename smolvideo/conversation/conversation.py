@@ -53,6 +53,7 @@ class Conversation:
         self.attachments: list[Attachment] = []
         self.turns: list[Turn] = []
         self.context = Context(())
+        self.last_asked: RunningTurn | None = None
         self._load = load
         self._checkpoint: Checkpoint | None = None
         self._engine: Engine | None = None
@@ -271,7 +272,7 @@ class Conversation:
 
     def ask(self, question: str, *, on_progress: OnProgress = no_progress) -> RunningTurn:
         """Return the running turn of ``question``, which is computed while it is iterated."""
-        return RunningTurn(
+        self.last_asked = RunningTurn(
             question,
             model=self.settings.model,
             prepare=lambda: self.prepare(question),
@@ -279,6 +280,19 @@ class Conversation:
             keep=self._keep,
             on_progress=on_progress,
         )
+        return self.last_asked
+
+    def fork_session(self, engine: SessionEngine) -> Session:
+        """Return a session with the features and the KV cache of the conversation's own, which
+        stays as it is."""
+        return self._engine_session(engine).fork()
+
+    def replace_last_turn(self, turn: Turn) -> None:
+        """Put ``turn`` in place of the last one, which it completes."""
+        self.turns[-1] = turn
+        if self.store is not None:
+            self.store.save_undo()
+            self.store.save_turn(turn)
 
     def _stream(self, prepared: PreparedPrompt, on_progress: OnProgress) -> AnswerStream:
         engine = self.load_engine(on_progress=on_progress)

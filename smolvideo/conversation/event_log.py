@@ -25,7 +25,7 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from smolvideo.answer import Usage
+from smolvideo.answer import AnswerEvidence, Usage
 from smolvideo.conversation.turns import (
     Attachment,
     Settings,
@@ -346,6 +346,7 @@ def _turn_from_json(content: Mapping[str, Any]) -> Turn:
             fields_of_usage["seconds"] = upgrade_seconds(fields_of_usage["seconds"])
         known["usage"] = Usage(**fields_of_usage)
     known["notices"] = tuple(known.get("notices", ()))
+    known["evidence"] = AnswerEvidence.from_json(known.get("evidence"))
     return Turn(**known)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from smolvideo.conversation.timestamps import find_timestamps, nearest_frame
 from smolvideo.conversation.turns import Attachment, Settings, Turn, settings_to_json
 from smolvideo.errors import UsageError
-from smolvideo.formatting import format_timestamp
+from smolvideo.formatting import format_clock, format_timestamp
 from smolvideo.html_page import render_page
 from smolvideo.sanitize import display_name, escape_controls
 
@@ -60,6 +60,8 @@ def _markdown(settings: Settings, attachments: Sequence[Attachment], turns: Sequ
             lines += ["", f"*Error: {_escaped(escape_controls(turn.error))}*"]
         for notice in turn.notices:
             lines += ["", f"*Note: {_escaped(escape_controls(notice))}*"]
+        if turn.evidence is not None:
+            lines += ["", f"*Why: {_escaped(escape_controls(turn.evidence.text))}*"]
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +109,8 @@ def _web_page(settings: Settings, attachments: Sequence[Attachment], turns: Sequ
                 "stopped": turn.outcome == "stopped",
                 "error": turn.error,
                 "notices": turn.notices,
+                "why": turn.evidence.text if turn.evidence is not None else None,
+                "evidence": _evidence(turn, attachments),
             }
             for turn in turns
         ],
@@ -124,6 +128,25 @@ def _figures(attachment: Attachment) -> list[dict[str, str]]:
             zip(attachment.batch.images, attachment.batch.pts_seconds, strict=True)
         )
     ]
+
+
+def _evidence(turn: Turn, attachments: Sequence[Attachment]) -> list[dict[str, str]]:
+    """Figures of the frames that carry an answer, of those that are still attached."""
+    found = []
+    for frame in () if turn.evidence is None else turn.evidence.frames:
+        if frame.source >= len(attachments):
+            continue
+        attachment = attachments[frame.source]
+        number = nearest_frame(attachment.batch.pts_seconds, frame.time)
+        caption = format_clock(frame.time, decimals=1) if attachment.is_video else str(number + 1)
+        found.append(
+            {
+                "id": _frame_name(attachment, number),
+                "caption": f"{caption} ({frame.kept:.0%})",
+                "base64": _jpeg(Image.fromarray(attachment.batch.images[number]), attachment),
+            }
+        )
+    return found
 
 
 def _frame_name(attachment: Attachment, frame: int) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
-from smolvideo.answer import Answer, AnswerStream, Usage
+from smolvideo.answer import Answer, AnswerEvidence, AnswerStream, Usage
 from smolvideo.engines import EngineSpec, GenerationOptions
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.formatting import format_timestamp
@@ -141,6 +141,7 @@ class Turn:
 
     ``text`` is the answer, which may be partial; ``error`` and ``hint`` are set if it failed.
     ``model`` is the name of the model. ``notices`` are messages for the user.
+    ``evidence`` are the frames that carry the answer, whose ``source`` is an attachment (from 0).
     """
 
     question: str
@@ -151,6 +152,7 @@ class Turn:
     usage: Usage | None = None
     model: str = ""
     notices: tuple[str, ...] = ()
+    evidence: AnswerEvidence | None = None
     created: str = field(default_factory=utc_now)
 
     @property

@@ -59,6 +59,25 @@ class Session:
         other._cache = self._cache.fork() if self._cache else None
         return other
 
+    def encode(self, images: "Images", *, on_progress: OnProgress = no_progress) -> None:
+        """Encode those of ``images`` [N, S, S, 3] that the session does not hold, and hold them."""
+        with self._encoder.lock:
+            self._encode(images, on_progress)
+
+    def select_images(self, indices: Sequence[int]) -> "Session":
+        """Return an empty session with the features of the images at ``indices``, in that order.
+
+        The same index may occur several times. Prompts with these images encode nothing, and share
+        no prefix with those of this session. Raises ValueError where no images are held.
+        """
+        with self._encoder.lock:
+            if self._images is None or self._features is None:
+                raise ValueError("the session holds no images")
+            chosen = [*indices]
+            other = Session(self._checkpoint, self._encoder, cache_capacity=self._room)
+            other._images, other._features = self._images[chosen], self._features[chosen]
+        return other
+
     def cached_prefix(self, prompt: Prompt) -> tuple[int, int]:
         """Return how many leading images, and how many leading tokens, of ``prompt`` the session
         holds: what need not be encoded and prefilled again."""

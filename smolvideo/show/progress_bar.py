@@ -62,10 +62,16 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
     "encode": "looking at frames",
     "prefill": "reading the prompt",
     "generate": "answering",
+    "explain": "finding the frames that carry the answer",
 }
 
-_UNITS: Final[dict[Stage, str]] = {"decode": "frames", "encode": "frames", "generate": "tokens"}
-_ANSWERING: Final = ("encode", "prefill", "generate")
+_UNITS: Final[dict[Stage, str]] = {
+    "decode": "frames",
+    "encode": "frames",
+    "generate": "tokens",
+    "explain": "frames",
+}
+_ANSWERING: Final = ("encode", "prefill", "generate", "explain")
 """Stages of the engine, in their order: each ends the ones before it; ``compile`` is ended by
 ``generate`` alone."""
 

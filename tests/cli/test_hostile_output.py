@@ -22,7 +22,7 @@ from support.project import ROOT
 from test_html_page import hostile_run
 
 import smolvideo.show
-from smolvideo.answer import ChoiceProbabilities
+from smolvideo.answer import AnswerEvidence, ChoiceProbabilities, EvidenceFrame
 from smolvideo.calibration.reliability import Reliability, ReliabilityBin
 from smolvideo.cli.main import cli
 from smolvideo.cost import Prediction, PromptSize, Rates
@@ -33,13 +33,14 @@ from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.progress import Progress
-from smolvideo.prompt import PromptOptions
+from smolvideo.prompt import Message, PromptOptions
 from smolvideo.records import SourceRecord
 from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
 from smolvideo.show.choices import show_choices, show_reliability
 from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
+from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.plan import show_batch_costs, show_cost_plan
 from smolvideo.show.progress_bar import StageProgress
@@ -239,6 +240,15 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     ),
     "show_choices": lambda screen, _: show_choices(
         screen, ChoiceProbabilities({HOSTILE: 0.75, "b": 0.25}, 0.9)
+    ),
+    "show_evidence": lambda screen, _: show_evidence(
+        screen,
+        SimpleNamespace(
+            messages=(Message("user", (*batches(), HOSTILE)),),
+            prompt=SimpleNamespace(layout="nano"),
+        ),  # type: ignore[arg-type]
+        AnswerEvidence("frames", HOSTILE, (EvidenceFrame(0, 0.0, 1.0),), 0.9, 0.1, 0.9, 2.0, 1.0),
+        "blocks",
     ),
     "show_reliability": lambda screen, _: show_reliability(
         screen.out, HOSTILE, Reliability(0.1, (ReliabilityBin(0.0, 0.1, 3, 0.05, 0.5),))

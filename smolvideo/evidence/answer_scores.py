@@ -1,0 +1,175 @@
+"""Scores of one answer given some of its frames, whose features are computed once.
+
+A reading is the same prompt with a subset of the frames, perhaps in another order under the same
+time stamps. Its frames are not encoded again: the features are those of the answer itself.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from smolvideo.answer import Answer, AnswerEvidence
+from smolvideo.engines import Engine, Session, SessionEngine
+from smolvideo.engines.choices import choice_log_probabilities
+from smolvideo.errors import UsageError
+from smolvideo.frames import FrameBatch, blank_images
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import PreparedPrompt
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Message, Prompt, pack_prompt
+
+
+@dataclass(frozen=True)
+class FramePosition:
+    """A frame of the prompt: its source (from 0), its place in the batch, its time in seconds."""
+
+    source: int
+    index: int
+    seconds: float
+
+
+def frame_batches(prepared: PreparedPrompt) -> list[FrameBatch]:
+    """Return the frames of each source, in the order of the prompt."""
+    return [
+        item
+        for message in prepared.messages
+        for item in message.content
+        if isinstance(item, FrameBatch)
+    ]
+
+
+class AnswerScores:
+    """Scores of ``answer`` given groups of the frames of ``prepared``.
+
+    ``session`` holds the features of the prompt's frames, or encodes them now. ``positions`` are
+    the frames in the order of the prompt; ``frames_read`` counts those of all readings so far. A
+    score is the mean probability of a token of the answer (the geometric mean, with the end of the
+    turn); of given choices, the probability of the one that was chosen.
+
+    Raises UsageError for an answer without text and for images that are split into tiles.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        checkpoint: Checkpoint,
+        prepared: PreparedPrompt,
+        answer: Answer,
+        *,
+        on_progress: OnProgress = no_progress,
+    ) -> None:
+        self._checkpoint, self._prepared, self._answer = checkpoint, prepared, answer
+        if not answer.text.strip():
+            raise UsageError("an answer without text has no frames that carry it")
+        self._batches = frame_batches(prepared)
+        self.positions = tuple(
+            FramePosition(source, index, seconds)
+            for source, batch in enumerate(self._batches)
+            for index, seconds in enumerate(batch.pts_seconds)
+        )
+        if len(self.positions) != len(prepared.prompt.images):
+            raise UsageError(
+                "the frames that carry an answer cannot be found where pictures are split",
+                hint="leave `--split-images` out",
+            )
+        session.encode(prepared.prompt.images, on_progress=on_progress)
+        self._session = session
+        self._blank: Session | None = None
+        self.frames_read = 0
+
+    def all(self) -> float:
+        """Return the score given all frames; the prefix of the answer's own prompt is reused."""
+        return self._score(self._session, self._prepared.prompt)
+
+    def group(self, places: Sequence[int]) -> float:
+        """Return the score given the frames at ``places`` of ``positions`` alone, in order."""
+        return self.reordered(places, places)
+
+    def reordered(self, shown: Sequence[int], at: Sequence[int]) -> float:
+        """Return the score given the frames ``shown`` under the time stamps of the frames ``at``.
+
+        Both are places of ``positions``, of the same sources in the same order.
+        """
+        self.frames_read += len(shown)
+        return self._score(self._session.select_images(shown), self._prompt(shown, at))
+
+    def reversed(self) -> float:
+        """Return the score given all frames in reverse order, within each source."""
+        places = range(len(self.positions))
+        backwards = sorted(places, key=lambda at: (self.positions[at].source, -at))
+        return self.reordered(backwards, places)
+
+    def blank(self, count: int) -> float:
+        """Return the score given ``count`` grey frames in place of the first ones."""
+        places = range(count)
+        prompt = self._prompt(places, places)
+        grey = blank_images(prompt.images)
+        if self._blank is None:
+            self._blank = self._session.select_images([])
+            self._blank.encode(grey[:1])
+        self.frames_read += count
+        session = self._blank.select_images([0] * count)
+        return self._score(session, replace(prompt, images=grey))
+
+    def _score(self, session: Session, prompt: Prompt) -> float:
+        answer = self._answer
+        if answer.choices is not None:
+            choices = [*answer.choices.probabilities]
+            found = choice_log_probabilities(session, self._checkpoint, prompt, choices)
+            top = max(found)
+            weights = [math.exp(one - top) for one in found]
+            return weights[choices.index(answer.text)] / sum(weights)
+        with_end = answer.stop_reason == "end"
+        (total,) = session.score(prompt, [answer.text], with_end=with_end)
+        return math.exp(total / max(1, answer.usage.answer_tokens))
+
+    def _prompt(self, shown: Sequence[int], at: Sequence[int]) -> Prompt:
+        messages, source = [], 0
+        for message in self._prepared.messages:
+            content: list[str | FrameBatch] = []
+            for item in message.content:
+                if not isinstance(item, FrameBatch):
+                    assert isinstance(item, str)
+                    content.append(item)
+                    continue
+                images = [self.positions[one].index for one in shown if self._is_of(one, source)]
+                times = [self.positions[one].seconds for one in at if self._is_of(one, source)]
+                if images:
+                    content.append(select_frames(item, images, times))
+                source += 1
+            messages.append(Message(message.role, tuple(content), message.preamble))
+        return pack_prompt(messages, self._checkpoint, self._prepared.prompt_options)
+
+    def _is_of(self, place: int, source: int) -> bool:
+        return self.positions[place].source == source
+
+
+def select_frames(
+    batch: FrameBatch, indices: Sequence[int], times: Sequence[float] | None = None
+) -> FrameBatch:
+    """Return the frames of ``batch`` at ``indices``, under their own times or under ``times``."""
+    chosen = [batch.pts_seconds[index] for index in indices] if times is None else times
+    return replace(batch, images=batch.images[[*indices]], pts_seconds=tuple(chosen))
+
+
+def frames_of_evidence(prepared: PreparedPrompt, evidence: AnswerEvidence) -> list[FrameBatch]:
+    """Return the frames of ``evidence``, of each source that has some."""
+    found = []
+    for source, batch in enumerate(frame_batches(prepared)):
+        times = {frame.time for frame in evidence.frames if frame.source == source}
+        indices = [index for index, time in enumerate(batch.pts_seconds) if time in times]
+        if indices:
+            found.append(select_frames(batch, indices))
+    return found
+
+
+def require_sessions(engine: Engine) -> SessionEngine:
+    """Return ``engine``, which keeps the features of frames. Raises UsageError where it does
+    not."""
+    if isinstance(engine, SessionEngine):
+        return engine
+    raise UsageError(
+        f"the engine `{engine.name}` does not keep the features of frames, and finding the frames "
+        "that carry an answer would encode them again and again",
+        hint="run with `--engine native`",
+    )

@@ -1,0 +1,81 @@
+"""``ask --why`` and ``/why``: the frames that carry an answer, in records, chat and HTML."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support import record_schemas
+from support.project import ROOT
+
+from smolvideo.cli.main import cli
+from smolvideo.records import read_records
+
+SHOTS = ROOT / "samples" / "three_shots.mp4"
+CIRCLE = ROOT / "samples" / "circle_right.mp4"
+FEW = ("--max-frames", "12", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMOLVIDEO_DATA_DIR", str(tmp_path / "kept"))
+
+
+def run(*words: str | Path, code: int = 0, stdin: str | None = None) -> Result:
+    done = CliRunner().invoke(cli, [str(word) for word in words], input=stdin)
+    assert done.exit_code == code, done.stderr
+    return done
+
+
+def test_why_is_in_json_and_records_and_leaves_stdout_to_the_answer(tmp_path: Path) -> None:
+    saved = tmp_path / "a.jsonl"
+    question = "What colour is the star?"
+    done = run("ask", *FEW, SHOTS, question, "--why", "--save", saved)
+    assert done.stdout == "blue\n"
+    (record,) = read_records(saved)
+    assert record.evidence is not None
+    assert f"note: why: {record.evidence.text}" in done.stderr
+    line = record_schemas.validate_line("answer", saved.read_text("utf-8"))
+    assert line["evidence"]["verdict"] == "frames"
+    assert {frame["source"] for frame in line["evidence"]["frames"]} == {0}
+    again = run("ask", "--continue", question, "--why", "--json")
+    assert json.loads(again.stdout)["evidence"]["frames"]
+
+
+def test_why_of_a_choice_uses_its_probability() -> None:
+    words = ("--choices", "red,green,blue", SHOTS, "What colour is the star?", "--why", "--json")
+    record = json.loads(run("ask", *FEW, *words).stdout)
+    assert record["evidence"]["score"] == pytest.approx(
+        record["choices"]["probabilities"]["blue"], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "transformers"], "transformers"),
+        (["--dry-run"], "--dry-run"),
+        (["--server", "http://127.0.0.1:9"], "--server"),
+    ],
+)
+def test_why_that_cannot_be_honoured_is_a_usage_error(options: list[str], said: str) -> None:
+    done = run("ask", CIRCLE, "What moves?", "--why", *options, code=2)
+    assert said in done.stderr
+
+
+def test_chat_explains_its_last_answer_and_keeps_it_in_the_transcript(tmp_path: Path) -> None:
+    page, text = tmp_path / "talk.html", tmp_path / "talk.json"
+    lines = ["/why", "What colour is the star?", "/why", f"/save {page}", f"/save {text}"]
+    lines += ["/frames 6", "/why"]
+    done = run("chat", *FEW, SHOTS, "--plain", stdin="\n".join(lines), code=6)
+    assert "there is no answer to explain yet" in done.stderr
+    assert "why: " in done.stderr
+    assert "sampled again" in done.stderr
+    (turn,) = json.loads(text.read_text("utf-8"))["turns"]
+    record_schemas.validate("conversation", json.loads(text.read_text("utf-8")))
+    html = page.read_text("utf-8")
+    for frame in turn["evidence"]["frames"]:
+        assert f"({frame['kept']:.0%})" in html
+    (journal,) = (tmp_path / "kept").rglob("journal.jsonl")
+    for line in journal.read_text("utf-8").splitlines():
+        record_schemas.validate_line("conversation-log", line)
