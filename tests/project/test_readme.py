@@ -292,10 +292,18 @@ def int8_table() -> list[str]:
         "| peak memory |",
         "|---|---|---|---|---|---|",
     ]
-    for file in ("SmolVLM2-256M-avx512-vnni", "SmolVLM2-256M-avx512-vnni-float"):
-        for found in measured(file)["engines"].values():
+    for file in (
+        "SmolVLM2-256M-avx512-vnni",
+        "SmolVLM2-256M-avx512-vnni-float",
+        "SmolVLM2-256M-avx2",
+        "SmolVLM2-256M-avx2-float",
+    ):
+        content = measured(file)
+        isa = content["options"]["isa"]
+        cap = f", `--isa {isa}`" if isa else ""
+        for found in content["engines"].values():
             rows.append(
-                f"| {found['engine']}, {found['arithmetic']} "
+                f"| {found['engine']}, {found['arithmetic']}{cap} "
                 f"| {found['encode'] / found['frames']:.2f} s | {found['prefill']:.1f} s "
                 f"| {found['first_token']:.1f} s | {found['tokens_per_second']:.1f} "
                 f"| {format_bytes(found['peak_memory_bytes'])} |"

@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--base-weight", type=float, default=2.0)
     parser.add_argument("--exam-videos", type=int, default=64)
     parser.add_argument("--answers", type=int, default=60)
@@ -109,6 +110,7 @@ def main() -> None:
         batch_size=given.batch_size,
         micro_batch=8,
         learning_rate=given.rate,
+        rank=given.rank,
         base_weight=given.base_weight,
         dropout=0.0,
     )
