@@ -123,6 +123,35 @@ class AnswerEvidence:
         return cls(**known | {"frames": frames})
 
 
+CheckVerdict = Literal["stands", "unstable", "blind"]
+"""``stands``: the answer needs the frames, and is the same half a sampling step later.
+``unstable``: it changes then. ``blind``: grey frames give it, too."""
+
+
+@dataclass(frozen=True)
+class AnswerCheck:
+    """What the model says to the same question with other frames.
+
+    ``blind`` is its answer to grey frames, ``shuffled`` to the frames in another order (None for a
+    single frame), and ``shifted`` to those half a sampling step later (None without a clock).
+    ``depends_on_order``: whether the shuffled frames change the answer. ``text`` says in words what
+    the controls show; ``seconds`` is what they took.
+    """
+
+    verdict: CheckVerdict
+    text: str
+    blind: str
+    shuffled: str | None
+    shifted: str | None
+    depends_on_order: bool | None
+    seconds: float
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> "AnswerCheck | None":
+        """Parse what ``asdict`` wrote, ignoring unknown keys; TypeError for missing ones."""
+        return None if content is None else cls(**_known(cls, content))
+
+
 def _known(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
     names = {name.name for name in fields(kind)}
     return {key: value for key, value in content.items() if key in names}
@@ -138,7 +167,8 @@ class Answer:
     every record. An answer without text is a valid answer: ``stop_reason`` is ``empty``, and the
     exit code is unaffected. ``question`` and ``sources`` are empty where an engine was given a
     packed prompt. ``choices`` are the probabilities of given choices, where some were given;
-    ``evidence`` are the frames that carry the answer, where they were searched.
+    ``evidence`` are the frames that carry the answer, where they were searched, and ``check`` what
+    the model says with other frames, where that was asked for.
     """
 
     text: str
@@ -149,6 +179,7 @@ class Answer:
     sources: tuple[SourceFrames, ...] = ()
     choices: ChoiceProbabilities | None = None
     evidence: AnswerEvidence | None = None
+    check: AnswerCheck | None = None
 
     def parse(self, model: Any = None) -> Any:
         """Return the value of a JSON answer, one by a ``schema``; with a pydantic ``model`` an
@@ -168,7 +199,7 @@ class Answer:
         ``question``, ``sources`` (each ``name`` and ``frame_times``), ``text``, ``stop_reason``,
         ``tokens`` (``prompt``, ``answer``, ``context``), ``frames_from_cache``, ``seconds`` (stage
         → duration), ``peak_memory_bytes``, ``notices``, ``choices`` (see ``ChoiceProbabilities``),
-        ``evidence`` (see ``AnswerEvidence``).
+        ``evidence`` (see ``AnswerEvidence``), ``check`` (see ``AnswerCheck``).
         """
         return {
             "question": self.question,
@@ -185,6 +216,7 @@ class Answer:
             "notices": [*self.notices],
             "choices": None if self.choices is None else asdict(self.choices),
             "evidence": None if self.evidence is None else asdict(self.evidence),
+            "check": None if self.check is None else asdict(self.check),
         }
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 Stage = Literal[
     "download", "convert", "measure", "compile", "load", "decode", "encode", "prefill", "generate",
-    "explain",
+    "explain", "check",
 ]  # fmt: skip
 """The stages of one answer, in order.
 
@@ -20,6 +20,7 @@ encode    of frames to visual tokens by the vision tower (unit: frames)
 prefill   of the prompt by the decoder, up to the first token (no count)
 generate  of tokens (unit: tokens)
 explain   of the answer, by readings of groups of its frames (unit: frames)
+check     of the answer, by the same question with other frames (unit: controls)
 """
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from smolvideo.answer import AnswerEvidence, ChoiceProbabilities
+from smolvideo.answer import AnswerCheck, AnswerEvidence, ChoiceProbabilities
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
 from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json, upgrade_record
@@ -78,7 +78,7 @@ class AnswerRecord:
     """One question with its answer or error: either ``text`` or ``error`` is set.
 
     ``choices`` are the probabilities of given choices, if nothing was generated; ``evidence`` the
-    frames that carry the answer, if they were searched. ``settings`` are
+    frames that carry the answer, if they were searched; ``check`` its controls. ``settings`` are
     the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and ``context``;
     ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration; ``created``
     is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
@@ -93,6 +93,7 @@ class AnswerRecord:
     stop_reason: str | None = None
     choices: ChoiceProbabilities | None = None
     evidence: AnswerEvidence | None = None
+    check: AnswerCheck | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     layout: str | None = None
     geometry: str | None = None
@@ -138,6 +139,7 @@ class AnswerRecord:
                     **{key: one for key, one in content["choices"].items() if key in known}
                 )
             content["evidence"] = AnswerEvidence.from_json(content.get("evidence"))
+            content["check"] = AnswerCheck.from_json(content.get("check"))
             return cls(**content)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"an incomplete record: {error}") from error

@@ -14,11 +14,7 @@ from smolvideo.cli.ask_choices import (
     describe_calibration,
     run_calibration,
 )
-from smolvideo.cli.ask_proof import (
-    explain_last,
-    open_session,
-    prove_answer,
-)
+from smolvideo.cli.ask_proof import Proof, open_session
 from smolvideo.cli.ask_request import AskFlags, AskRequest, read_request
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.conversations import (
@@ -191,7 +187,8 @@ def _answer(
     seconds = {"load": engine.load_seconds, **answer.usage.seconds}
     dropped = sum(batch.num_dropped for batch in prepared.batches)
     show_footer(screen, answer.usage, seconds, frames=frames, dropped=dropped)
-    answer = prove_answer(given, prepared, answer, engine, session, screen, request.filmstrip)
+    proof = Proof(given, screen, request.filmstrip)
+    answer = proof.of(prepared, answer, engine, session, request.choices)
     if not given.no_cache:
         remember_cost(engine, answer.usage, settings.spec)
     # Save the conversation.
@@ -228,9 +225,8 @@ def _continue_conversation(
         screen.notes(done.answer.notices)
         show_footer(screen, done.answer.usage, done.answer.usage.seconds)
         engine = conversation.load_engine()
-        answer = done.answer
-        if given.why:
-            answer = explain_last(conversation, screen, request.filmstrip)
+        proof = Proof(given, screen, request.filmstrip)
+        answer = proof.of_last(conversation, done.prepared, done.answer)
     return _AskResult(done.prepared, engine, answer)
 
 

@@ -1,8 +1,9 @@
-"""``ask --why``: the frames that carry the answer, after it was given."""
+"""``ask --why`` and ``--check``: evidence for an answer, after it was given."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from smolvideo.answer import Answer
+from smolvideo.cli.ask_choices import Choices
 from smolvideo.cli.conversations import ConversationFlags
 from smolvideo.cli.flags import Flags, flag
 from smolvideo.cli.model_options import RemoteFlags
@@ -10,8 +11,9 @@ from smolvideo.conversation import Conversation
 from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import UsageError
-from smolvideo.evidence import AnswerScores, explain_answer
-from smolvideo.pipeline import PreparedPrompt
+from smolvideo.evidence import AnswerScores, check_answer, explain_answer
+from smolvideo.pipeline import PreparedPrompt, answer_by_choice
+from smolvideo.prompt import Prompt
 from smolvideo.show.console import Output
 from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import FilmstripChoice
@@ -25,15 +27,20 @@ class ProofFlags(Flags, section="Evidence"):
         help="Show the frames that carry the answer: those that alone keep its score. They are not "
         "encoded again; the prompt is read up to three more times."
     )
+    check: bool = flag(
+        help="Ask the same with grey frames, shuffled frames, and frames half a sampling step "
+        "later; print whether the answer stands, and what the model says blind."
+    )
 
 
 def check_proof(given: ConversationFlags) -> None:
     """Check the options before any work. Raises UsageError where they cannot be honoured."""
     assert isinstance(given, ProofFlags)
+    for name in ("why", "check"):
+        if getattr(given, name) and getattr(given, "dry_run", False):
+            raise UsageError(f"`--{name}` is about an answer, and with `--dry-run` there is none")
     if not given.why:
         return
-    if getattr(given, "dry_run", False):
-        raise UsageError("`--why` is about an answer, and with `--dry-run` there is none")
     if isinstance(given, RemoteFlags) and given.server is not None:
         raise UsageError(
             "`--why` needs the scores of answers, which a server does not give",
@@ -55,28 +62,79 @@ def open_session(engine: Engine, prepared: PreparedPrompt) -> Session | None:
     return engine.open_session(cache_capacity=min(tokens, engine.checkpoint.context_tokens))
 
 
-def prove_answer(
-    given: ProofFlags,
-    prepared: PreparedPrompt,
-    answer: Answer,
-    engine: Engine,
-    session: Session | None,
-    screen: Output,
-    filmstrip: FilmstripChoice,
-) -> Answer:
-    """Return ``answer`` with the evidence that was asked for, which is shown."""
-    if not given.why or session is None:
-        return answer
-    with StageProgress(screen) as stages:
-        scores = AnswerScores(session, engine.checkpoint, prepared, answer)
-        evidence = explain_answer(scores, on_progress=stages.on_progress)
-    show_evidence(screen, prepared, evidence, filmstrip)
-    return replace(answer, evidence=evidence)
+@dataclass(frozen=True)
+class Proof:
+    """The evidence that was asked for, and how it is shown."""
 
+    given: ProofFlags
+    screen: Output
+    filmstrip: FilmstripChoice
 
-def explain_last(conversation: Conversation, screen: Output, filmstrip: FilmstripChoice) -> Answer:
-    """Explain the last answer of ``conversation``, show and return it with its evidence."""
-    with StageProgress(screen) as stages:
-        explained = explain_last_answer(conversation, on_progress=stages.on_progress)
-    show_evidence(screen, explained.prepared, explained.evidence, filmstrip)
-    return replace(explained.answer, evidence=explained.evidence)
+    def of(
+        self,
+        prepared: PreparedPrompt,
+        answer: Answer,
+        engine: Engine,
+        session: Session | None,
+        choices: Choices | None = None,
+    ) -> Answer:
+        """Return ``answer`` with its evidence and its controls, which are shown.
+
+        ``session`` holds the frames of ``prepared``.
+        """
+        if self.given.why and session is not None:
+            with StageProgress(self.screen) as stages:
+                scores = AnswerScores(session, engine.checkpoint, prepared, answer)
+                evidence = explain_answer(scores, on_progress=stages.on_progress)
+            show_evidence(self.screen, prepared, evidence, self.filmstrip)
+            answer = replace(answer, evidence=evidence)
+        return self.check(prepared, answer, engine, session, choices)
+
+    def check(
+        self,
+        prepared: PreparedPrompt,
+        answer: Answer,
+        engine: Engine,
+        session: Session | None,
+        choices: Choices | None = None,
+    ) -> Answer:
+        """Return ``answer`` with its controls, which are shown."""
+        if not self.given.check:
+            return answer
+
+        def answer_prompt(prompt: Prompt) -> Answer:
+            source = engine if session is None else session.open_with(prompt.images)
+            if choices is None:
+                return source.stream(prompt, prepared.generation).result()
+            again = replace(prepared, prompt=prompt)
+            return answer_by_choice(
+                source,
+                engine.checkpoint,
+                again,
+                choices.names,
+                calibration=choices.calibration(engine.checkpoint),
+            )
+
+        with StageProgress(self.screen) as stages:
+            checked = check_answer(
+                answer_prompt,
+                engine.checkpoint,
+                prepared,
+                answer,
+                on_progress=stages.on_progress,
+            )
+        self.screen.notice(f"check: {checked.text}")
+        return replace(answer, check=checked)
+
+    def of_last(
+        self, conversation: Conversation, prepared: PreparedPrompt, answer: Answer
+    ) -> Answer:
+        """Return the last answer of ``conversation`` with its evidence and controls."""
+        engine = conversation.load_engine()
+        if self.given.why:
+            with StageProgress(self.screen) as stages:
+                explained = explain_last_answer(conversation, on_progress=stages.on_progress)
+            show_evidence(self.screen, prepared, explained.evidence, self.filmstrip)
+            answer = replace(answer, evidence=explained.evidence)
+        session = conversation.fork_session(engine) if isinstance(engine, SessionEngine) else None
+        return self.check(prepared, answer, engine, session)

@@ -195,6 +195,7 @@ def _read_request(given: SummariseFlags) -> _Request:
         prompt_options=PromptOptions(geometry=given.geometry),
         generation=read_generation(given),
         reader=given.reader,
+        check_share=given.check,
     )
     outputs, stdout_format = _read_outputs(given)
     selection = Selection(given.newer_than, given.shuffle, given.limit)

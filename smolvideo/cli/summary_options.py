@@ -7,7 +7,15 @@ from typing import Any, get_args
 
 import click
 
-from smolvideo.cli.flags import FilePath, Flags, IntegerType, SectionCommand, TimeType, flag
+from smolvideo.cli.flags import (
+    FilePath,
+    Flags,
+    FloatType,
+    IntegerType,
+    SectionCommand,
+    TimeType,
+    flag,
+)
 from smolvideo.cli.options import ListFlags
 from smolvideo.errors import UsageError
 from smolvideo.file_names import existing_path
@@ -162,6 +170,14 @@ class SummaryFlags(Flags, section="Summary"):
     )
     reader: str = flag(
         type=click.Choice(["auto", *READERS]), default="auto", help="What decodes videos."
+    )
+    check: float = flag(
+        default=SummaryOptions.check_share,
+        type=FloatType(min=0, max=1),
+        metavar="SHARE",
+        excludes=("dry_run",),
+        help="Ask again with grey frames for this share of the videos, and mark summaries that do "
+        "not need the frames: 0.1 is one in ten.",
     )
 
 

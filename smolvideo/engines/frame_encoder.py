@@ -14,7 +14,7 @@ from smolvideo.engines.arithmetic import (
 )
 from smolvideo.engines.base import closed_error, release_memory, trim_heap
 from smolvideo.engines.devices import synchronize, wrap_torch_errors
-from smolvideo.engines.feature_keys import FeatureLookup, ScopedFeatureCache
+from smolvideo.engines.feature_keys import FeatureLookup, ScopedFeatureCache, frame_keys
 from smolvideo.progress import OnProgress, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class FrameEncoder:
 
         Returns features [N, tokens_per_image, hidden], as the decoder takes them, and the number of
         images whose features came from the cache. The others are encoded in chunks, so that only
-        their pixels exist in floating point. Raises ModelError where the device fails.
+        their pixels exist in floating point; equal ones are encoded once. Raises ModelError where
+        the device fails.
         """
         import torch
 
@@ -113,34 +114,38 @@ class FrameEncoder:
         shape = (len(images), config.tokens_per_image, config.text.hidden_size)
         features = torch.empty(shape, device=self.device, dtype=self.dtype)
         recall = FeatureLookup(self._kept, images, features)
+        wanted, copies = _distinct(images, recall.missing)
         # frames per chunk
         at_once = _MAX_PATCHES_PER_CHUNK[self.device.type] // config.vision.patches_per_side**2
         if self.device.type == "cpu":  # a chunk for each thread
-            at_once = min(at_once, -(-len(recall.missing) // torch.get_num_threads()))
+            at_once = min(at_once, -(-len(wanted) // torch.get_num_threads()))
         at_once = max(1, at_once)
 
         def encode_chunk(start: int) -> list[int]:
-            places = recall.missing[start : start + at_once]
+            places = wanted[start : start + at_once]
             with wrap_torch_errors(str(self.device), "encoding the frames"), torch.inference_mode():
                 features[places] = network.encode_images(self._pixels(images, places))
                 synchronize(self.device)
             return places
 
         # encode the missing frames, on a CPU one chunk per core at a time
-        done = from_cache = len(images) - len(recall.missing)
+        from_cache = len(images) - len(recall.missing)
+        done = len(images) - len(wanted)
         if recall.missing:
             wait_for_kernels(network.encode_kernels, on_progress)
         if len(images):
             on_progress(Progress("encode", done, len(images)))
         compiling = False
         with one_core_per_call(self.device) as run_each:
-            for places in run_each(encode_chunk, range(0, len(recall.missing), at_once)):
+            for places in run_each(encode_chunk, range(0, len(wanted), at_once)):
                 recall.store(places)
                 done += len(places)
                 if is_compiling() is not compiling:  # kernels of later stages
                     compiling = not compiling
                     on_progress(Progress("compile") if compiling else Progress("compile", 1, 1))
                 on_progress(Progress("encode", done, len(images)))
+        for place, first in copies.items():
+            features[place] = features[first]
         if recall.missing and self.device.type == "cpu":
             trim_heap()  # before the prompt takes memory of its own
         return features, from_cache
@@ -166,6 +171,18 @@ class FrameEncoder:
         trim_heap()
         if self._kept is not None:
             self._kept = self._kept.rescoped(self.network)
+
+
+def _distinct(images: "Images", places: Sequence[int]) -> tuple[list[int], dict[int, int]]:
+    """Return those of ``places`` whose image is the first of its pixels, and the place of the first
+    one for each of the others."""
+    firsts: dict[bytes, int] = {}
+    copies: dict[int, int] = {}
+    for place, key in zip(places, frame_keys(b"", images[[*places]]), strict=True):
+        first = firsts.setdefault(key, place)
+        if first != place:
+            copies[place] = first
+    return [*firsts.values()], copies
 
 
 @contextmanager

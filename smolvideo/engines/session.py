@@ -13,6 +13,7 @@ from smolvideo.answer import Answer, AnswerStream
 from smolvideo.engines.base import Engine, GenerationOptions, OnToken
 from smolvideo.engines.batch_generate import generate_batch
 from smolvideo.engines.devices import wrap_torch_errors
+from smolvideo.engines.feature_keys import frame_keys
 from smolvideo.engines.frame_encoder import FrameEncoder
 from smolvideo.engines.generate import check_context, generate, log_probabilities
 from smolvideo.models import Checkpoint
@@ -76,6 +77,28 @@ class Session:
             chosen = [*indices]
             other = Session(self._checkpoint, self._encoder, cache_capacity=self._room)
             other._images, other._features = self._images[chosen], self._features[chosen]
+        return other
+
+    def open_with(self, images: "Images", *, on_progress: OnProgress = no_progress) -> "Session":
+        """Return an empty session that holds ``images`` [N, S, S, 3]; those that this one holds,
+        at any place, are not encoded again."""
+        import torch
+
+        with self._encoder.lock:
+            other = Session(self._checkpoint, self._encoder, cache_capacity=self._room)
+            held = [] if self._images is None else frame_keys(b"", self._images)
+            places = {digest: place for place, digest in enumerate(held)}
+            known = [places.get(digest) for digest in frame_keys(b"", images)]
+            missing = [place for place, index in enumerate(known) if index is None]
+            encoded, _ = self._encoder.encode(images[missing], on_progress=on_progress)
+            features = torch.empty(
+                (len(images), *encoded.shape[1:]), device=encoded.device, dtype=encoded.dtype
+            )
+            features[missing] = encoded
+            if self._features is not None:
+                found = [(place, index) for place, index in enumerate(known) if index is not None]
+                features[[place for place, _ in found]] = self._features[[at for _, at in found]]
+            other._images, other._features = images, features
         return other
 
     def cached_prefix(self, prompt: Prompt) -> tuple[int, int]:

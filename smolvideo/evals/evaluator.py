@@ -5,7 +5,6 @@ does not depend on the other items, or on whether they were asked in this run at
 run gives identical answers.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +15,8 @@ from smolvideo.evals.loader import DecodedClip, PreparedItem, build_message, err
 from smolvideo.evals.protocol import extract, extractor_for
 from smolvideo.evals.run_folder import EvalAnswer, Key
 from smolvideo.evals.settings import Condition, EvalSettings
-from smolvideo.frames import FrameBatch, Images, blank_images
+from smolvideo.evidence.other_frames import blank_frames, shuffle_frames, shuffled
+from smolvideo.frames import FrameBatch, Images
 from smolvideo.prompt import Prompt, pack_prompt
 
 
@@ -80,10 +80,9 @@ class Evaluator:
 
     def _seen(self, batch: FrameBatch, condition: Condition, item: EvalItem) -> FrameBatch:
         if condition == "blind":
-            return replace(batch, images=blank_images(batch.images))
+            return blank_frames(batch)
         if condition == "shuffled-frames":
-            order = shuffled(len(batch), f"{self.settings.seed}/frames/{item.video}")
-            return replace(batch, images=batch.images[list(order)])
+            return shuffle_frames(batch, f"{self.settings.seed}/frames/{item.video}")
         return batch
 
     def _generated(
@@ -170,10 +169,3 @@ class _SharedPrefixes:
         if known not in self._sessions:
             self._sessions[known] = self.engine.start_session(replace(prompt, token_ids=known))
         return self._sessions[known].fork()
-
-
-def shuffled(count: int, seed: str) -> tuple[int, ...]:
-    """Return a permutation that depends on the seed alone, on every machine."""
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    return tuple(order)

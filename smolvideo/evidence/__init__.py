@@ -1,6 +1,8 @@
 """Evidence for an answer: the frames that carry it, and controls without or with other frames.
 
 answer_scores.py  scores of one answer given some of its frames
+controls.py       the same question with grey, shuffled and shifted frames
+other_frames.py   a prompt with other frames in place of its own
 sufficiency.py    the frames that carry an answer, by halving groups of frames
 """
 
@@ -10,13 +12,19 @@ from smolvideo.evidence.answer_scores import (
     frames_of_evidence,
     require_sessions,
 )
+from smolvideo.evidence.controls import AnswerPrompt, check_answer, is_same_answer
+from smolvideo.evidence.other_frames import blank_prompt
 from smolvideo.evidence.sufficiency import MAX_READINGS, explain_answer
 
 __all__ = [
     "MAX_READINGS",
+    "AnswerPrompt",
     "AnswerScores",
     "FramePosition",
+    "blank_prompt",
+    "check_answer",
     "explain_answer",
     "frames_of_evidence",
+    "is_same_answer",
     "require_sessions",
 ]

@@ -12,11 +12,12 @@ from smolvideo.answer import Answer, AnswerEvidence
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.engines.choices import choice_log_probabilities
 from smolvideo.errors import UsageError
+from smolvideo.evidence.other_frames import frame_batches, pack_with, select_frames
 from smolvideo.frames import FrameBatch, blank_images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.prompt import Message, Prompt, pack_prompt
+from smolvideo.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,6 @@ class FramePosition:
     source: int
     index: int
     seconds: float
-
-
-def frame_batches(prepared: PreparedPrompt) -> list[FrameBatch]:
-    """Return the frames of each source, in the order of the prompt."""
-    return [
-        item
-        for message in prepared.messages
-        for item in message.content
-        if isinstance(item, FrameBatch)
-    ]
 
 
 class AnswerScores:
@@ -124,32 +115,15 @@ class AnswerScores:
         return math.exp(total / max(1, answer.usage.answer_tokens))
 
     def _prompt(self, shown: Sequence[int], at: Sequence[int]) -> Prompt:
-        messages, source = [], 0
-        for message in self._prepared.messages:
-            content: list[str | FrameBatch] = []
-            for item in message.content:
-                if not isinstance(item, FrameBatch):
-                    assert isinstance(item, str)
-                    content.append(item)
-                    continue
-                images = [self.positions[one].index for one in shown if self._is_of(one, source)]
-                times = [self.positions[one].seconds for one in at if self._is_of(one, source)]
-                if images:
-                    content.append(select_frames(item, images, times))
-                source += 1
-            messages.append(Message(message.role, tuple(content), message.preamble))
-        return pack_prompt(messages, self._checkpoint, self._prepared.prompt_options)
+        batches: list[FrameBatch | None] = []
+        for source, batch in enumerate(self._batches):
+            indices = [self.positions[one].index for one in shown if self._is_of(one, source)]
+            times = [self.positions[one].seconds for one in at if self._is_of(one, source)]
+            batches.append(select_frames(batch, indices, times) if indices else None)
+        return pack_with(self._prepared, batches, self._checkpoint)
 
     def _is_of(self, place: int, source: int) -> bool:
         return self.positions[place].source == source
-
-
-def select_frames(
-    batch: FrameBatch, indices: Sequence[int], times: Sequence[float] | None = None
-) -> FrameBatch:
-    """Return the frames of ``batch`` at ``indices``, under their own times or under ``times``."""
-    chosen = [batch.pts_seconds[index] for index in indices] if times is None else times
-    return replace(batch, images=batch.images[[*indices]], pts_seconds=tuple(chosen))
 
 
 def frames_of_evidence(prepared: PreparedPrompt, evidence: AnswerEvidence) -> list[FrameBatch]:

@@ -189,6 +189,7 @@ def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> A
         stop_reason=answer.stop_reason,
         choices=answer.choices,
         evidence=answer.evidence,
+        check=answer.check,
         settings=effective_settings(
             prepared.sampling, prepared.prompt_options, prepared.generation, prepared.reader
         ),

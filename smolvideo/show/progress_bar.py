@@ -63,6 +63,7 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
     "prefill": "reading the prompt",
     "generate": "answering",
     "explain": "finding the frames that carry the answer",
+    "check": "asking again with other frames",
 }
 
 _UNITS: Final[dict[Stage, str]] = {
@@ -70,8 +71,9 @@ _UNITS: Final[dict[Stage, str]] = {
     "encode": "frames",
     "generate": "tokens",
     "explain": "frames",
+    "check": "controls",
 }
-_ANSWERING: Final = ("encode", "prefill", "generate", "explain")
+_ANSWERING: Final = ("encode", "prefill", "generate", "explain", "check")
 """Stages of the engine, in their order: each ends the ones before it; ``compile`` is ended by
 ``generate`` alone."""
 

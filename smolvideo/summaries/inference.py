@@ -11,6 +11,7 @@ from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, package_versions
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.records import SourceRecord
+from smolvideo.summaries.blind_check import check_blind, is_sampled
 from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
 from smolvideo.summaries.options import SummaryOptions
 from smolvideo.summaries.record_log import SummaryRecord
@@ -159,5 +160,10 @@ def summarise_pieces(
         prepared = next(pieces)
         assert isinstance(prepared, PreparedPrompt)
         asking = composer.summarise_whole(prepared)
-    composed = run_prompt_batches(engine, asking, on_progress=on_progress)
-    return summary_record(facts, opened, composed, engine)
+    key = facts.found.sha256 if facts.found is not None else None
+    if not is_sampled(key or facts.item.path, facts.options.check_share):
+        composed = run_prompt_batches(engine, asking, on_progress=on_progress)
+        return summary_record(facts, opened, composed, engine)
+    checking = check_blind(asking, facts.checkpoint, facts.options.prompt_options)
+    composed, check = run_prompt_batches(engine, checking, on_progress=on_progress)
+    return replace(summary_record(facts, opened, composed, engine), check=check)

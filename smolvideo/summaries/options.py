@@ -33,7 +33,8 @@ class SummaryOptions:
 
     ``prompt`` replaces the question of the style. ``window_seconds`` is the length of one window
     of a long video, ``max_frames`` the number of frames per window (fewer where the context is too
-    small, if ``reduce_to_fit``).
+    small, if ``reduce_to_fit``). ``check_share`` is the share of the videos whose prompts are
+    asked again with grey frames; it changes no summary.
     """
 
     style: Style = "brief"
@@ -44,6 +45,7 @@ class SummaryOptions:
     prompt_options: PromptOptions = field(default_factory=PromptOptions)
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     reader: str = "auto"
+    check_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.style not in get_args(Style):
@@ -54,6 +56,9 @@ class SummaryOptions:
             raise UsageError(f"a window lasts 1 second or more, not {self.window_seconds:g}")
         if not isinstance(self.max_frames, int) or self.max_frames < 1:
             raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
+
+        if not 0 <= self.check_share <= 1:
+            raise UsageError(f"a share to check is from 0 to 1, not {self.check_share:g}")
 
     def window_seconds_for(self, duration_seconds: float) -> float | None:
         """Window length for a video of this duration; None where it is a single prompt."""

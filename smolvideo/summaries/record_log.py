@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Self
 
+from smolvideo.answer import AnswerCheck
 from smolvideo.errors import RecordError
 from smolvideo.file_names import is_output_name, is_output_of, normal_form
 from smolvideo.files import file_lock, make_folders
@@ -71,7 +72,7 @@ class SummaryRecord:
     and ctime (nanoseconds) of the file whose content is ``source.sha256``. ``window_seconds`` is
     None where the whole video was one prompt. ``same_as`` is the path of the video with the same
     content from which the summary was copied. ``output`` is the path of the output files without
-    suffixes.
+    suffixes. ``check`` is the blind check, if the video was in its sample.
     """
 
     path: str
@@ -104,6 +105,7 @@ class SummaryRecord:
     frames: Count = 0
     seconds: Mapping[str, Seconds] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    check: AnswerCheck | None = None
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     SCHEMA: ClassVar[str] = "smolvideo.summary/2"
@@ -128,6 +130,7 @@ class SummaryRecord:
             content["source"] = from_json(content["source"])
             content["chapters"] = tuple(Chapter(**item) for item in content.get("chapters", ()))
             content["notes"] = tuple(_note_from(item) for item in content.get("notes", ()))
+            content["check"] = AnswerCheck.from_json(content.get("check"))
             for name in ("stamp", "notices"):
                 content[name] = tuple(content.get(name, ()))
             record = cls(**content)

@@ -1,4 +1,4 @@
-"""``ask --why`` and ``/why``: the frames that carry an answer, in records, chat and HTML."""
+"""``--why``, ``/why`` and ``--check``: in records, chat and HTML."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from support.project import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.records import read_records
+from smolvideo.summaries.blind_check import is_sampled
 
 SHOTS = ROOT / "samples" / "three_shots.mp4"
 CIRCLE = ROOT / "samples" / "circle_right.mp4"
@@ -79,3 +80,30 @@ def test_chat_explains_its_last_answer_and_keeps_it_in_the_transcript(tmp_path: 
     (journal,) = (tmp_path / "kept").rglob("journal.jsonl")
     for line in journal.read_text("utf-8").splitlines():
         record_schemas.validate_line("conversation-log", line)
+
+
+def test_check_is_in_json_and_says_whether_the_answer_stands() -> None:
+    done = run("ask", *FEW, SHOTS, "What colour is the star?", "--check", "--json")
+    check = record_schemas.validate_line("answer", done.stdout)["check"]
+    assert (check["verdict"], check["shifted"]) == ("stands", "blue")
+    assert f"check: {check['text']}" in done.stderr
+    words = ("--choices", "red,green,blue", SHOTS, "What colour is the star?", "--check")
+    done = run("ask", *FEW, *words, "--json")
+    assert json.loads(done.stdout)["check"]["blind"] in ("red", "green", "blue")
+
+
+def test_summarise_checks_a_share_of_the_videos(tmp_path: Path) -> None:
+    options = (*FEW[2:], "--jsonl", "-", "--max-frames", "6")
+    done = run("summarise", CIRCLE, SHOTS, "--check", "1", "--window", "3", *options)
+    for line in done.stdout.splitlines():
+        check = record_schemas.validate_line("summary", line)["check"]
+        assert (check["verdict"], check["shuffled"]) == ("stands", None)
+    assert json.loads(run("summarise", CIRCLE, *options).stdout)["check"] is None
+    assert "0" in run("summarise", CIRCLE, "--check", "1.5", code=2).stderr
+
+
+def test_sample_of_checked_videos_has_its_share() -> None:
+    keys = [f"video {number}" for number in range(2000)]
+    assert 150 < sum(is_sampled(key, 0.1) for key in keys) < 250
+    assert all(is_sampled(key, 1.0) for key in keys)
+    assert not any(is_sampled(key, 0.0) for key in keys)

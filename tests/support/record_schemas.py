@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from jsonschema import Draft202012Validator
 from support.project import ROOT
 
-from smolvideo.answer import AnswerEvidence, ChoiceProbabilities, EvidenceFrame, Usage
+from smolvideo.answer import AnswerCheck, AnswerEvidence, ChoiceProbabilities, EvidenceFrame, Usage
 from smolvideo.answer_schema import SchemaArgument
 from smolvideo.bench.frame_report import FileResult, MethodResult
 from smolvideo.bench.measure import Measurement
@@ -65,6 +65,7 @@ DEFINITIONS: dict[str, type] = {
     "prompt_options": PromptOptions,
     "generation": GenerationOptions,
     "choices": ChoiceProbabilities,
+    "answer_check": AnswerCheck,
     "evidence": AnswerEvidence,
     "evidence_frame": EvidenceFrame,
     "calibration": Calibration,
