@@ -167,10 +167,14 @@ def choose_model(
 
 
 def all_drawn(sources: Iterable[VideoSource], *, reader: str = "auto") -> bool:
-    """Whether there are sources, and all are drawn videos; those that cannot be opened, whose error
-    comes later, do not count."""
+    """Whether there are sources, and all are drawn videos.
+
+    Videos that cannot be opened do not count: no model is downloaded for them, and their error
+    comes when their frames are read.
+    """
     found = False
     for source in sources:
+        found = True
         if source.kind != "video":
             return False
         try:
@@ -179,7 +183,6 @@ def all_drawn(sources: Iterable[VideoSource], *, reader: str = "auto") -> bool:
                     return False
         except SmolVideoError:
             continue
-        found = True
     return found
 
 

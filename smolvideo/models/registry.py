@@ -159,7 +159,8 @@ def unknown_model(name: str) -> ModelError:
         n=1,
         cutoff=0.6,
     )
-    spec = lookup_model(near[0]) if near else None
+    size = f"smolvlm2-{name.strip().lower()}"  # as the choice of a model for a video names it
+    spec = lookup_model(near[0]) if near else lookup_model(size)
     guess = f"did you mean `{spec.name}`? " if spec else ""
     return ModelError(
         f"unknown model `{name}`",

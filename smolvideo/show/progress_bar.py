@@ -76,6 +76,8 @@ _UNITS: Final[dict[Stage, str]] = {
 _ANSWERING: Final = ("encode", "prefill", "generate", "explain", "check")
 """Stages of the engine, in their order: each ends the ones before it; ``compile`` is ended by
 ``generate`` alone."""
+_STALLED_SECONDS = 5.0
+"""Without a byte for so long, a download has no rate and no time left."""
 
 _ROOM_FOR_A_BAR = 60
 _ROOM_FOR_A_RATE = 75
@@ -158,7 +160,12 @@ class StageProgress:
                 completed=int(progress.done),  # was here before: it does not count for the rate
                 total=total,
                 stage=stage,
+                done=progress.done,
+                changed=bars.get_time(),
             )
+        task = bars.tasks[bars.task_ids.index(self._tasks[stage])]
+        if progress.done != task.fields["done"]:
+            task.fields.update(done=progress.done, changed=bars.get_time())
         bars.update(self._tasks[stage], completed=progress.done, total=total, description=words)
 
     def _running(self) -> Bars:
@@ -220,8 +227,12 @@ class _Amount(ProgressColumn):
     def render(self, task: Task) -> Text:
         stage = task.fields["stage"]
         amount = format_amount(stage, task.completed, task.total)
-        if self._with_rate and stage == "download" and task.speed:
-            amount += f", {format_bytes(task.speed)}/s"
+        if self._with_rate and stage == "download":
+            idle = _idle_seconds(task)
+            if idle >= _STALLED_SECONDS:
+                amount += f", no data for {_whole_seconds(idle)}"
+            elif task.speed:
+                amount += f", {format_bytes(task.speed)}/s"
         return Text(amount, no_wrap=True)
 
 
@@ -231,10 +242,16 @@ class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        if task.time_remaining is not None and task.total is not None:
+        stalled = task.fields["stage"] == "download" and _idle_seconds(task) >= _STALLED_SECONDS
+        if task.time_remaining is not None and task.total is not None and not stalled:
             return Text(f"{_whole_seconds(task.time_remaining)} left", "cyan", no_wrap=True)
         elapsed = task.elapsed or 0.0
         return Text(_whole_seconds(elapsed) if elapsed >= 1 else "", "dim", no_wrap=True)
+
+
+def _idle_seconds(task: Task) -> float:
+    """Seconds since the last progress: rich keeps the last rate."""
+    return float(task.get_time() - task.fields["changed"])
 
 
 def _whole_seconds(seconds: float) -> str:

@@ -337,9 +337,14 @@ def test_synthetic_comment_is_read_in_other_containers(video: Path, tmp_path: Pa
     assert found == dict.fromkeys(drawn, True) | dict.fromkeys([*real, *others], False)
 
 
-def test_broken_video_is_reported_before_the_model_choice(tmp_path: Path) -> None:
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    assert run("ask", tmp_path / "broken.mp4", "What?").exit_code == 3
+@pytest.mark.parametrize("length", [8, 1000])
+def test_broken_video_is_reported_before_the_model_choice(
+    length: int, video: Path, tmp_path: Path
+) -> None:
+    """Nobody is asked to download a model for it."""
+    (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:length])
+    done = run("ask", tmp_path / "broken.mp4", "What?")
+    assert (done.exit_code, "model" in done.stderr) == (3, False)
 
 
 def asked(video: Path) -> list[str | Path]:

@@ -83,6 +83,7 @@ def test_model_is_found_by_its_three_names(name: str) -> None:
     [
         ("smolvlm2-265m", "smolvlm2-256m"),
         ("nan", "nano"),
+        ("500M", "smolvlm2-500m"),
         ("smolvlm-2.2b-bsae", "smolvlm-2.2b-base"),
     ],
 )

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from smolvideo.answer import Answer, AnswerStream, Usage
 from smolvideo.formatting import format_bytes, format_clock, format_count, format_seconds
+from smolvideo.progress import Progress
 from smolvideo.show.answer import footer, show_footer, stream_answer
 from smolvideo.show.console import PIPE_WIDTH, Output, open_screen
-from smolvideo.show.progress_bar import format_amount
+from smolvideo.show.progress_bar import StageProgress, format_amount
 from smolvideo.show.summarise import show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.summaries import WorkItem
@@ -370,3 +371,16 @@ def test_answer_wraps_between_words_in_a_terminal() -> None:
     answer = stream_answer(screen, stream_of("A red ", "trian", "gle moves."))
     assert written(screen.out) == "A red\ntriangle\nmoves.\n"
     assert answer.text == "A red triangle moves."
+
+
+def test_download_that_stalls_has_no_rate_and_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = screen_of(120, terminal=True)
+    with StageProgress(screen) as stages:
+        for done in (1, 2, 3, 3):
+            stages.on_progress(Progress("download", done * 10**8, 10**9))
+        assert stages._bars is not None
+        (task,) = stages._bars.tasks
+        task.fields["changed"] = task.get_time() - 7
+        stages._bars.refresh()
+    assert "300 MB of 1.0 GB, no data for 7 s" in written(screen.err)
+    assert not re.search(r"no data for 7 s.*left", written(screen.err))
