@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from rich.cells import cell_len
 from rich.control import Control
@@ -21,7 +21,7 @@ from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.show.console import Output
 from smolvideo.show.progress_bar import STAGE_WORDS, format_amount
 from smolvideo.show.tables import GrowingTable
-from smolvideo.summaries import ItemResult, ItemStatus, RunStats, WorkItem
+from smolvideo.summaries import ItemStatus, RunStats, WorkItem
 from smolvideo.summaries.dry_run import PlannedAction, PlannedItem
 
 _COLUMNS = ("video", "length", "windows", "frames", "tokens", "what")
@@ -135,36 +135,55 @@ class _PlannedSoFar:
             self._console.control(_WIPE)
 
 
+_MADE = "summarised"
 _WORDS: Final[dict[ItemStatus, str]] = {
-    "made": "summarised",
+    "made": _MADE,
     "same": "same as another",
     "kept": "done before",
+    "busy": "in work elsewhere",
     "failed": "failed",
 }
 _STYLES: Final[dict[ItemStatus, str]] = {
     "made": "green",
     "same": "cyan",
     "kept": "dim",
+    "busy": "dim",
     "failed": "red",
 }
 _LAST_SHOWN = 4
 _ROOM_FOR_A_BAR = 60
 
 
-class BatchProgress:
-    """Displays a batch; pass ``on_progress`` to the core and every ``ItemResult`` to ``done``.
+class FinishedItem(Protocol):
+    """A finished item of a batch: an ``ItemResult``, or one of another kind of run."""
 
-    ``total`` is None if the number of items is unknown. Without a terminal only failures are
-    printed, a line each.
+    @property
+    def name(self) -> str: ...
+    @property
+    def outcome(self) -> ItemStatus: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def hint(self) -> str | None: ...
+
+
+class BatchProgress:
+    """Displays a batch; pass ``on_progress`` to the core and every finished item to ``done``.
+
+    ``total`` is None if the number of items is unknown; ``made`` says what was done with an item.
+    Without a terminal only failures are printed, a line each.
     """
 
-    def __init__(self, screen: Output, tally: RunStats, total: int | None) -> None:
+    def __init__(
+        self, screen: Output, tally: RunStats, total: int | None, *, made: str = _MADE
+    ) -> None:
         self._screen = screen
+        self._made = made
         self._tally = tally
         self._total = total
         self._started = time.monotonic()
         self._stage: Progress | None = None
-        self._last: list[ItemResult] = []
+        self._last: list[FinishedItem] = []
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -200,16 +219,15 @@ class BatchProgress:
         if progress.stage != "decode":  # decoding prefetches a later video
             self._stage = progress
 
-    def done(self, done: ItemResult) -> None:
+    def done(self, done: FinishedItem) -> None:
         """Add a finished item; print a line if it failed."""
         self._last = [*self._last, done][-_LAST_SHOWN:]
         if done.outcome == "failed" and not self._screen.quiet:
-            record = done.record
-            error = str(record.error)
-            named = error if done.item.name in error else f"{done.item.name}: {error}"
+            error = str(done.error)
+            named = error if done.name in error else f"{done.name}: {error}"
             line = Text.assemble(("failed: ", "red"), escape_controls(named))
-            if record.hint:
-                line.append(f" ({escape_controls(record.hint)})", "dim")
+            if done.hint:
+                line.append(f" ({escape_controls(done.hint)})", "dim")
             self._screen.err.print(line, soft_wrap=True)
 
     def note(self, sentence: str) -> None:
@@ -229,8 +247,9 @@ class BatchProgress:
         table = Table.grid(padding=(0, 1))
         table.add_row(self._head())
         for done in self._last:
-            words = Text(f"{_WORDS[done.outcome]:>15} ", _STYLES[done.outcome])
-            line = Text.assemble(words, display_name(done.item.name), no_wrap=True)
+            word = _word_of(done.outcome, self._made)
+            words = Text(f"{word:>15} ", _STYLES[done.outcome])
+            line = Text.assemble(words, display_name(done.name), no_wrap=True)
             line.truncate(self._screen.err.width - 1, overflow="ellipsis")
             table.add_row(line)
         if self._stage is not None:
@@ -266,9 +285,13 @@ class BatchProgress:
         return (self._total - self._tally.total) * self.wall_seconds / worked
 
 
-def summary_line(tally: RunStats, wall_seconds: float) -> str:
+def _word_of(outcome: ItemStatus, made: str) -> str:
+    return made if outcome == "made" else _WORDS[outcome]
+
+
+def summary_line(tally: RunStats, wall_seconds: float, *, made: str = _MADE) -> str:
     """``300 videos in 1 min 12 s: 262 summarised · 20 same as another · 8 failed``."""
-    counts = [f"{count} {_WORDS[name]}" for name, count in tally.counts.items() if count]
+    counts = [f"{count} {_word_of(name, made)}" for name, count in tally.counts.items() if count]
     head = f"{format_count(tally.total, 'video')} in {format_seconds(wall_seconds)}"
     return f"{head}: {' · '.join(counts)}" if counts else head
 

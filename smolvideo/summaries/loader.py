@@ -171,6 +171,7 @@ class VideoLoader:
                 fit=fit,
                 geometry=geometry,
                 look_closely=look_closely,
+                at_shot_changes=self.options.ends_at_shot_changes,
                 on_progress=on_progress,
             )
 

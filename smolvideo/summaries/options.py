@@ -56,9 +56,13 @@ class SummaryOptions:
             raise UsageError(f"a window lasts 1 second or more, not {self.window_seconds:g}")
         if not isinstance(self.max_frames, int) or self.max_frames < 1:
             raise UsageError(f"max_frames must be a whole number above 0, not {self.max_frames!r}")
-
         if not 0 <= self.check_share <= 1:
             raise UsageError(f"a share to check is from 0 to 1, not {self.check_share:g}")
+
+    @property
+    def ends_at_shot_changes(self) -> bool:
+        """Whether windows end at shot changes near their planned length."""
+        return True
 
     def window_seconds_for(self, duration_seconds: float) -> float | None:
         """Window length for a video of this duration; None where it is a single prompt."""

@@ -31,9 +31,9 @@ from smolvideo.summaries.prefetch import Prefetcher
 from smolvideo.summaries.record_log import RecordLog, SummaryRecord
 from smolvideo.summaries.worklist import WorkItem, listed_again
 
-ItemStatus = Literal["made", "same", "kept", "failed"]
-"""made: summarised now · same: duplicate content · kept: done by an earlier run · failed: an
-error."""
+ItemStatus = Literal["made", "same", "kept", "busy", "failed"]
+"""made: summarised (or indexed) now · same: duplicate content · kept: done by an earlier run ·
+busy: another process indexes it · failed: an error."""
 
 _VIDEOS_AHEAD = 3
 
@@ -49,6 +49,21 @@ class ItemResult:
     record: SummaryRecord
     outcome: ItemStatus
     is_new: bool
+
+    @property
+    def name(self) -> str:
+        """Display name of the video."""
+        return self.item.name
+
+    @property
+    def error(self) -> str | None:
+        """Its error message, or None."""
+        return self.record.error
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about the error."""
+        return self.record.hint
 
 
 @dataclass

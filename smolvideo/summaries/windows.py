@@ -148,19 +148,23 @@ def stream_windows(
     fit: Callable[[Images], Images],
     geometry: str,
     look_closely: Callable[[Sequence[float]], Sequence[Frame]],
+    at_shot_changes: bool = True,
     on_progress: OnProgress = no_progress,
 ) -> Iterator[Window]:
     """Yield the windows that partition an open video, in order.
 
     ``look_closely`` decodes frames at ascending times from a second reader, as ``reader`` only
-    moves forward. A window has at most ``frames`` frames. The last one holds all warnings.
+    moves forward. A window has at most ``frames`` frames. The last one holds all warnings. Without
+    ``at_shot_changes`` all windows but the last have the planned length.
 
     Raises ReaderError where fewer than half of the times have a frame that is not corrupt.
     """
     metadata = reader.metadata
     end = max(metadata.duration_seconds, metadata.last_pts_seconds or 0.0)
     times = sampling_grid(metadata, window_seconds, frames)
-    cutter = _Cutter(window_seconds, frames, geometry, metadata, look_closely)
+    cutter = _Cutter(
+        window_seconds, frames, geometry, metadata, look_closely if at_shot_changes else None
+    )
     damage, last = DamageCount(metadata.name, len(times)), None
     small: Thumbnail | None = None
     for read, frame in enumerate(reader.frames_at(times), start=1):
@@ -192,7 +196,7 @@ class _Cutter:
         frames: int,
         geometry: str,
         metadata: VideoMetadata,
-        look_closely: Callable[[Sequence[float]], Sequence[Frame]],
+        look_closely: Callable[[Sequence[float]], Sequence[Frame]] | None,
     ) -> None:
         self.pending = _FrameBuffer()
         self.start = 0.0
@@ -210,8 +214,11 @@ class _Cutter:
         shortest, longest = MIN_WINDOW_FACTOR * self._length, MAX_WINDOW_FACTOR * self._length
         first = bisect_left(times, self.start + shortest)
         last = bisect_right(times, min(self.start + longest, end_of_video - shortest))
-        place = find_cut(self.pending.differences, max(first, 1), last)
+        place = None
+        if self._look_closely is not None:
+            place = find_cut(self.pending.differences, max(first, 1), last)
         if place is not None:
+            assert self._look_closely is not None
             end = refine_cut(self._look_closely, times[place - 1], times[place])
             return self._window(place, end, at_change=True)
         if rest <= longest:
@@ -224,20 +231,34 @@ class _Cutter:
         taken = self.pending.take(count)
         kept = subsample(range(len(taken.times)), self._frames)
         times = tuple(taken.times[place] for place in kept)
-        # A frame that is on screen when the window begins gets the window's start as its time.
-        own = tuple(round(max(0.0, time - self.start), 6) for time in times)
-        length = max(end - self.start, own[-1])
-        metadata = replace(
-            self._metadata.without_notices(),
-            duration_seconds=length,
-            num_frames=None,
-            first_pts_seconds=own[0],
-            last_pts_seconds=own[-1],
-            # The comment of the whole names its length, which is not that of a window.
-            comment=SYNTHETIC_COMMENT if self._metadata.is_synthetic else "",
-        )
         images = np.stack([taken.images[place] for place in kept])
-        batch = FrameBatch(images, own, metadata, self._geometry, num_requested=len(own))
+        batch = window_batch(images, times, self.start, end, self._metadata, self._geometry)
         window = Window(self.start, end, self._at_shot_change, batch, times)
         self.start, self._at_shot_change = end, at_change
         return window
+
+
+def window_batch(
+    images: Images,
+    times: Sequence[float],
+    start: float,
+    end: float,
+    metadata: VideoMetadata,
+    geometry: str | None,
+) -> FrameBatch:
+    """Return the frames ``[N, H, W, 3]`` of a window as a video of its own, with times from 0.
+
+    ``times`` are relative to the whole video, whose ``metadata`` is given.
+    """
+    # A frame that is on screen when the window begins gets the window's start as its time.
+    own = tuple(round(max(0.0, time - start), 6) for time in times)
+    own_metadata = replace(
+        metadata.without_notices(),
+        duration_seconds=max(end - start, own[-1]),
+        num_frames=None,
+        first_pts_seconds=own[0],
+        last_pts_seconds=own[-1],
+        # The comment of the whole names its length, which is not that of a window.
+        comment=SYNTHETIC_COMMENT if metadata.is_synthetic else "",
+    )
+    return FrameBatch(images, own, own_metadata, geometry, num_requested=len(own))
