@@ -52,3 +52,17 @@ def format_bytes(count: float) -> str:
 def format_count(count: int, one: str, many: str | None = None) -> str:
     """Format a count with its noun: ``1 frame``, ``8 frames``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def format_span(start_seconds: float, end_seconds: float) -> str:
+    """Format a time range with hours, as hits of a search have it.
+
+    >>> format_span(83, 91.9)
+    '0:01:23–0:01:31'
+    """
+    return f"{_with_hours(start_seconds)}–{_with_hours(end_seconds)}"  # noqa: RUF001
+
+
+def _with_hours(seconds: float) -> str:
+    clock = format_clock(seconds)
+    return clock if clock.count(":") == 2 else f"0:{clock:0>5}"

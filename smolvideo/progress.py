@@ -6,9 +6,9 @@ from typing import Literal
 
 Stage = Literal[
     "download", "convert", "measure", "compile", "load", "decode", "encode", "prefill", "generate",
-    "explain", "check",
+    "explain", "check", "find",
 ]  # fmt: skip
-"""The stages of one answer, in order.
+"""The stages of one answer, in order, and of a search.
 
 download  of the source or the checkpoint (unit: bytes)
 convert   of the checkpoint's weights to another dtype (unit: bytes)
@@ -21,6 +21,7 @@ prefill   of the prompt by the decoder, up to the first token (no count)
 generate  of tokens (unit: tokens)
 explain   of the answer, by readings of groups of its frames (unit: frames)
 check     of the answer, by the same question with other frames (unit: controls)
+find      of moments that show a query (unit: windows)
 """
 
 

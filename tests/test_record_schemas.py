@@ -129,6 +129,10 @@ def test_json_of_listings_is_valid(tmp_path: Path) -> None:
     assert len(schemas.validate_line("frames", written)["files"]) == 3
     schemas.validate_line("models", run("models", "--json"))
     schemas.validate_line("model", run("models", "info", "nano", "--json"))
+    index = tmp_path / "index.sqlite"
+    run("index", CIRCLE, "--index", index, "--max-frames", "2", "--model", "nano")
+    schemas.validate_line("index", run("index", "status", "--index", index, "--json"))
+    schemas.validate_line("find", run("find", "purple circle", "--index", index, "--json"))
     schemas.validate_line("cache", run("cache", "info", "--json"))
     schemas.validate_line("cache-cleared", run("cache", "clear", "--json"))
     schemas.validate_line("cache-cleared", run("cache", "clear", "--features", "--json"))

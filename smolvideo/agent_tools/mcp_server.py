@@ -55,7 +55,16 @@ def make_server(tools: VideoTools) -> MCPServer[Any]:
         """Duration, size and frame rate of a video; for a folder, the videos in it."""
         return await _as_tool_errors(lambda: tools.video_info(path))
 
+    async def find_in_videos(query: str, path: str | None = None, limit: int = 5) -> dict[str, Any]:
+        """Find the moments of videos that show something, such as "a dog in the snow".
+
+        path: a video or a folder; without it all indexed videos. Each hit has its file, start, end,
+        and the probability that it shows the query; ask_video with start and end tells more.
+        """
+        return await _as_tool_errors(lambda: tools.find_in_videos(query, path, limit=limit))
+
     server.add_tool(ask_video, annotations=reads)
+    server.add_tool(find_in_videos, annotations=reads)
     server.add_tool(video_info, annotations=reads)
     return server
 

@@ -1,4 +1,4 @@
-"""What agents can ask: a question about a video, and what a file or a folder holds.
+"""What agents can ask: a question about a video, where a moment is, what a file or folder holds.
 
 A web page may have instructed an agent what to open, so only files of allowed folders are read.
 Open videos are kept, so that the next question about one prefills only its own words.
@@ -17,6 +17,7 @@ from smolvideo.engines import Engine
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.files import file_state
 from smolvideo.formatting import format_clock
+from smolvideo.index import SearchOptions, SearchScope, VideoSearch, default_index_path, open_scope
 from smolvideo.media_types import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 from smolvideo.pipeline import call_in_thread, stop_when
 from smolvideo.progress import OnProgress, no_progress
@@ -29,12 +30,15 @@ from smolvideo.video import Video
 
 _MAX_OPEN = 4
 _MAX_LISTED = 200
+_MAX_SCANNED = 400
+"""Windows of videos in no index that one call may look at: minutes on a laptop."""
 
 
 class VideoTools:
     """The tools over one engine, which ``load`` loads with the first question. Thread-safe.
 
-    ``folders`` are those whose files may be opened. ``sampling.max_frames`` is a ceiling.
+    ``folders`` are those whose files may be opened. ``sampling.max_frames`` is a ceiling. ``index``
+    is the index file that ``find_in_videos`` searches, None for none.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class VideoTools:
         sampling: FrameSampling = FrameSampling(),  # noqa: B008 -- frozen
         prompt_options: PromptOptions = PromptOptions(),  # noqa: B008 -- frozen
         reader: str = "auto",
+        index: Path | None = None,
     ) -> None:
         self._load = load
+        self._index = index
         self._folders = [Path(os.path.realpath(folder)) for folder in folders]
         self._sampling = sampling
         self._prompt_options = prompt_options
@@ -99,6 +105,76 @@ class VideoTools:
         """
         return await call_in_thread(lambda: self._info(path), None, threading.Event())
 
+    async def find_in_videos(
+        self, query: str, path: str | None = None, *, limit: int = 5
+    ) -> dict[str, Any]:
+        """Return the moments that show ``query``: file, start, end, score and note of each.
+
+        ``path`` is a file or a folder; without it the indexed videos of all allowed folders are
+        searched. Cancelling the task stops the work. Raises SmolVideoError.
+        """
+        options = SearchOptions(limit=max(1, min(limit, _MAX_LISTED)))
+        cancelled = threading.Event()
+        check = stop_when(cancelled, no_progress)
+
+        def work() -> dict[str, Any]:
+            with self._lock, self._scope(path, options) as scope:
+                search = VideoSearch(
+                    scope.videos, scope.store, lambda: self._loaded(check), options, check
+                )
+                if scope.scanned and search.cost().windows > _MAX_SCANNED:
+                    raise UsageError(
+                        "these videos are in no index, and too long to look through at once",
+                        hint="`smolvideo index FOLDER` on this machine, or name one video",
+                    )
+                found = scope.with_failures(search.search(query))
+            return {
+                "hits": [
+                    {
+                        "path": hit.path,
+                        "start": format_clock(hit.start_seconds, decimals=1),
+                        "end": format_clock(hit.end_seconds, decimals=1),
+                        "score": round(hit.score, 3),
+                        "note": hit.note,
+                        "subtitles": hit.subtitles,
+                    }
+                    for hit in found.hits
+                ],
+                "searched": dict(found.searched),
+                "failed": dict(found.failed),
+                "model": found.model,
+            }
+
+        return await call_in_thread(work, None, cancelled)
+
+    def _scope(self, path: str | None, options: SearchOptions) -> SearchScope:
+        """Open the scope of a search, of files in allowed folders alone."""
+        index = self._index or default_index_path()
+        if path is not None:
+            return self._only_allowed(open_scope(index, [self._allowed(path)], options))
+        if not index.is_file():
+            raise UsageError(
+                "there is no index of videos on this machine",
+                hint="name a video as `path`, or `smolvideo index FOLDER` makes one",
+            )
+        return self._only_allowed(open_scope(index, (), options))
+
+    def _only_allowed(self, scope: SearchScope) -> SearchScope:
+        """Leave out videos outside of the allowed folders, links that lead out of them included."""
+        scope.videos = tuple(video for video in scope.videos if self._is_allowed(video.path))
+        return scope
+
+    def _is_allowed(self, path: str) -> bool:
+        with suppress(OSError, ValueError):
+            real = Path(os.path.realpath(path))
+            return any(real.is_relative_to(folder) for folder in self._folders)
+        return False
+
+    def _loaded(self, check: OnProgress) -> Engine:
+        if self._engine is None:
+            self._engine = self._load(check)
+        return self._engine
+
     def _info(self, path: str) -> dict[str, Any]:
         allowed = self._allowed(path)
         if allowed.is_dir():
@@ -124,10 +200,8 @@ class VideoTools:
         key = (allowed, file_state(allowed), sampling)
         video = self._videos.pop(key, None)
         if video is None:
-            if self._engine is None:
-                self._engine = self._load(check)
             video = Video(
-                self._engine,
+                self._loaded(check),
                 self._source(allowed),
                 sampling=sampling,
                 prompt_options=self._prompt_options,

@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "smolvideo.cli.summarise:summarise",
         "Summarise videos: files, folders, URLs, playlists, lists.",
     ),
+    "index": ("smolvideo.cli.index:index", "Index videos for `find`."),
+    "find": ("smolvideo.cli.find:find", "Find moments in videos."),
     "serve": ("smolvideo.cli.serve:serve", "Serve a model to OpenAI's clients, with video."),
     "mcp": ("smolvideo.cli.mcp:mcp", "Offer tools to agents: questions about videos."),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
@@ -75,10 +77,14 @@ class _PipeClosed(Exception):
 
 
 class Commands(click.Group):
-    """Lazy group of all commands; ``main`` maps every error to a message and an exit code."""
+    """Lazy group of all commands; ``main`` maps every error to a message and an exit code.
+
+    A command with an ``error_exit_code`` has that for every error: the others mean something else.
+    """
 
     debug = False
     _words: Sequence[str] = ()
+    _error_code: int | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -98,6 +104,7 @@ class Commands(click.Group):
         if args and args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-"):
             raise _no_such_command(args[0])
         name, command, rest = super().resolve_command(ctx, args)
+        self._error_code = getattr(command, "error_exit_code", None)
         if command is not None and not ctx.resilient_parsing:
             self._read_defaults(ctx, command, rest)
         return name, command, rest
@@ -133,6 +140,7 @@ class Commands(click.Group):
         standalone = extra.pop("standalone_mode", True)
         self.debug = os.environ.get("SMOLVIDEO_DEBUG", "") not in ("", "0")
         self._words = sys.argv[1:] if args is None else list(args)
+        self._error_code = None
         code = self._run(args, prog_name or "smolvideo", extra)
         if standalone:
             sys.exit(code)
@@ -167,7 +175,7 @@ class Commands(click.Group):
         _echo_line("Error: ", "red", _without_secrets(message, self._words))
         if hint:
             _echo_line("hint: ", "cyan", _without_secrets(hint, self._words))
-        return code
+        return code if self._error_code is None else self._error_code
 
 
 def _without_secrets(text: str, words: Sequence[str]) -> str:
@@ -253,7 +261,8 @@ HELP_NAMES = ["-h", "--help"]
     context_settings={"help_option_names": HELP_NAMES, "max_content_width": 100},
     epilog=(
         "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 source or reader, 4 prompt or model, "
-        "5 records, 6 some of a batch failed, 130 interrupted."
+        "5 records, 6 some of a batch failed, 130 interrupted. Those of `find` are grep's: "
+        "0 found, 1 nothing found, 2 error."
     ),
 )
 @click.version_option(__version__, "-V", "--version", prog_name="smolvideo")

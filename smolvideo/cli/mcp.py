@@ -8,6 +8,7 @@ import click
 
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
 from smolvideo.cli.flags import Flags, FolderPath, SectionCommand, flag, takes
+from smolvideo.cli.index_options import IndexFileFlags
 from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.model_options import EngineFlags, RemoteFlags
 from smolvideo.cli.options import GeometryFlags, SamplingFlags, read_sampling
@@ -30,7 +31,9 @@ class FolderFlags(Flags, section="Files"):
     )
 
 
-class McpFlags(FolderFlags, RemoteFlags, EngineFlags, CacheFlags, SamplingFlags, GeometryFlags):
+class McpFlags(
+    FolderFlags, IndexFileFlags, RemoteFlags, EngineFlags, CacheFlags, SamplingFlags, GeometryFlags
+):
     """All options of the command."""
 
 
@@ -40,8 +43,8 @@ def mcp(given: McpFlags) -> None:
     """Offer tools to agents: questions about videos.
 
     Speaks the Model Context Protocol on stdin and stdout, for programs such as Claude Desktop,
-    Cursor or VS Code. The tools ask_video and video_info answer with text and times, and read files
-    of the allowed folders only.
+    Cursor or VS Code. The tools ask_video, find_in_videos and video_info answer with text and
+    times, and read files of the allowed folders only.
 
     \b
     smolvideo mcp --model smolvlm2-500m --allow-folder ~/Videos
@@ -65,6 +68,7 @@ def mcp(given: McpFlags) -> None:
         sampling=replace(read_sampling(given), reduce_to_fit=True),
         prompt_options=PromptOptions(geometry=given.geometry),
         reader=given.reader,
+        index=given.index,
     )
     try:
         make_server(tools).run()

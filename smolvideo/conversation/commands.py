@@ -12,6 +12,7 @@ from typing import Literal
 from smolvideo.conversation.conversation import Conversation
 from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.conversation.export import export
+from smolvideo.conversation.find import find_in_attachments
 from smolvideo.conversation.turns import Attachment
 from smolvideo.errors import PromptError, UsageError
 from smolvideo.file_names import existing_path
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
         Command("frames", "/frames 20", "sample the video again, with N frames", "words"),
         Command("zoom", "/zoom 1:10 1:40", "look closely at one part", "words"),
         Command("add", "/add FILE", "look at one more video or picture", "media"),
+        Command("find", "/find a red car", "moments of the videos in view that show it", "words"),
         Command("subtitles", "/subtitles FILE|auto|off", "what is said in the video", "subtitles"),
         Command("why", "/why", "the frames that carry the last answer"),
         Command("model", "/model NAME", "go on with another model", "model"),
@@ -241,6 +243,8 @@ def execute(
             return _zoom(call, conversation, shown, on_progress)
         case "add":
             return _add(call, conversation, download, on_progress)
+        case "find":
+            return find_in_attachments(call.rest, conversation, on_progress=on_progress)
         case "subtitles":
             return _subtitles(call, conversation, shown)
         case "why":

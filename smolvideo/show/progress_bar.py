@@ -64,6 +64,7 @@ STAGE_WORDS: Final[dict[Stage, str]] = {
     "generate": "answering",
     "explain": "finding the frames that carry the answer",
     "check": "asking again with other frames",
+    "find": "looking at windows",
 }
 
 _UNITS: Final[dict[Stage, str]] = {
@@ -72,6 +73,7 @@ _UNITS: Final[dict[Stage, str]] = {
     "generate": "tokens",
     "explain": "frames",
     "check": "controls",
+    "find": "windows",
 }
 _ANSWERING: Final = ("encode", "prefill", "generate", "explain", "check")
 """Stages of the engine, in their order: each ends the ones before it; ``compile`` is ended by

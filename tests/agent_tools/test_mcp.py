@@ -19,6 +19,9 @@ from smolvideo.agent_tools import VideoTools
 from smolvideo.agent_tools.mcp_server import make_server
 from smolvideo.engines import Engine, load_engine
 from smolvideo.engines.generate import GenerationState
+from smolvideo.index import IndexOptions, IndexStore
+from smolvideo.index.build import IndexRun
+from smolvideo.summaries import list_items
 
 SAMPLES = ROOT / "samples"
 
@@ -69,7 +72,7 @@ def test_tools_are_listed_with_their_arguments(tools: VideoTools) -> None:
             return (await client.list_tools()).tools
 
     listed = {tool.name: tool for tool in asyncio.run(run())}
-    assert listed.keys() == {"ask_video", "video_info"}
+    assert listed.keys() == {"ask_video", "find_in_videos", "video_info"}
     ask = listed["ask_video"]
     assert ask.input_schema["required"] == ["path", "question"]
     assert ask.annotations.read_only_hint is True
@@ -108,6 +111,34 @@ def test_information_on_a_video_and_a_folder(tools: VideoTools, folder: Path) ->
     listed, _ = call(tools, "video_info", path=str(folder))
     names = ["circle_right.mp4", "link.mp4", "notes.mp4", "triangle_down.mp4"]
     assert listed["files"] == names
+
+
+def test_moments_are_found_in_a_video_and_in_the_index_of_allowed_folders(
+    engine: Engine, folder: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index.sqlite"
+    with IndexStore(index) as store:
+        run = IndexRun(engine.checkpoint, lambda: engine, IndexOptions(max_frames=4), store)
+        for _ in run.run(list_items([folder.parent])):
+            pass
+        assert any(path.endswith("secret.mp4") for path, _ in store.paths())
+    own = VideoTools(lambda _: engine, [folder], index=index)
+    found, _ = call(own, "find_in_videos", query="a purple circle")
+    assert [Path(hit["path"]).name for hit in found["hits"]] == ["circle_right.mp4"]
+    assert found["hits"][0]["start"] == "0:00.0"
+    found, _ = call(own, "find_in_videos", query="a blue star", path="circle_right.mp4")
+    assert found["hits"] == []
+    hidden, _ = call(own, "find_in_videos", query="a red circle then a green cross")
+    assert not any("secret" in hit["path"] for hit in hidden["hits"])
+
+
+def test_search_without_an_index_names_the_command(
+    engine: Engine, folder: Path, tmp_path: Path
+) -> None:
+    own = VideoTools(lambda _: engine, [folder], index=tmp_path / "none.sqlite")
+    found, is_error = call(own, "find_in_videos", query="a circle")
+    assert is_error
+    assert "smolvideo index" in found["error"]
 
 
 @pytest.mark.parametrize("tool", ["ask_video", "video_info"])

@@ -31,6 +31,8 @@ from smolvideo.errors import SourceError
 from smolvideo.evals.run import EvalProgress
 from smolvideo.evals.scores import build_report, compare_runs
 from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.index.hits import Hit, SearchResult
+from smolvideo.index.search import ScopeCost
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.progress import Progress
 from smolvideo.prompt import Message, PromptOptions
@@ -42,6 +44,7 @@ from smolvideo.show.console import Output, SafeConsole
 from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
 from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import show_filmstrip
+from smolvideo.show.find import show_cost, show_hits
 from smolvideo.show.plan import show_batch_costs, show_cost_plan
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.summarise import BatchProgress, show_plan
@@ -217,6 +220,10 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     "show_comparison": comparing,
     "ExamProgress": lambda screen, _: ExamProgress(screen).show(1, 2, 1, 2),
     "show_exam_report": examining,
+    "show_hits": lambda screen, _: show_hits(
+        screen, SearchResult(HOSTILE, (Hit(HOSTILE, 1.0, 2.0, 0.5, HOSTILE),)), "blocks"
+    ),
+    "show_cost": lambda screen, _: show_cost(screen, ScopeCost(1, 2), scanned=1),
     "show_filmstrip": lambda screen, _: show_filmstrip(screen, batches(), "blocks"),
     "show_table": lambda screen, _: show_table(
         screen, ["what"], [[HOSTILE], [HOSTILE * 9]], right=frozenset()
@@ -327,6 +334,13 @@ def commands(folder: Path) -> Iterator[list[str]]:
     yield ["eval", "report", HOSTILE]
     yield ["eval", "export", f"other {HOSTILE}", "exported"]
     yield ["summarise", "videos", "--dry-run", "--model", "nano"]
+    index = ["--index", f"{HOSTILE}.sqlite"]
+    yield ["index", "videos", *index, "--model", "nano", "--max-frames", "1"]
+    for more in ([], ["--json"], ["--export", "csv"], ["--export", "html"], ["--export", "m3u"]):
+        yield ["find", f"circle {HOSTILE}", *index, "--no-confirm", "--min", "0", *more]
+    yield ["find", f"circle {HOSTILE}", f"{HOSTILE}.mp4", *index]
+    yield ["index", "status", *index]
+    yield ["index", f"{HOSTILE}.mp4", *index, "--model", "nano"]
     yield ["ask", f"{HOSTILE}.mp4", "What?"]
     yield ["ask", f"videos/{HOSTILE} broken.mp4", f"What {HOSTILE}?"]
     yield ["ask", f"videos/{HOSTILE}.mp4", "What?", "--model", HOSTILE]

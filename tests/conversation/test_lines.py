@@ -154,6 +154,14 @@ def test_commands_change_the_conversation(talk: Conversation, tmp_path: Path) ->
     assert talk.turns[0].text in (tmp_path / "talk.md").read_text()
 
 
+def test_find_command_lists_the_moments_of_the_videos_in_view(talk: Conversation) -> None:
+    line, *_ = do(talk, "/find a green triangle").splitlines()
+    assert line.startswith("triangle_then_cross_subtitled.mp4:0:00:0")
+    assert do(talk, "/find a purple star") == "nothing found"
+    with pytest.raises(UsageError, match="find what"):
+        do(talk, "/find")
+
+
 def test_subtitles_command_adds_and_removes_them(talk: Conversation) -> None:
     assert do(talk, "/subtitles") == "no subtitles in use"
     said = do(talk, "/subtitles auto")

@@ -33,6 +33,7 @@ from smolvideo.evals.run_records import EvalAnswer, EvalVideo, RunInfo
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.statistics import Bounds, PairedComparison
 from smolvideo.frames import Discontinuity, VideoMetadata
+from smolvideo.index.hits import Hit
 from smolvideo.json_types import Within
 from smolvideo.prompt import PromptOptions
 from smolvideo.records import AnswerRecord, SourceRecord
@@ -86,6 +87,7 @@ DEFINITIONS: dict[str, type] = {
     "video_source": VideoSource,
     "exam_options": ExamOptions,
     "finding": Finding,
+    "hit": Hit,
 }
 """Name among the ``$defs`` of schemas → the dataclass with its keys."""
 
@@ -342,7 +344,7 @@ ORDER = [
     "eval-run", "eval-item", "eval-answer", "eval-video", "eval-report", "eval-comparison",
     "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames",
     "bench-picture", "training", "training-curve", "conversation-log", "conversation", "frames",
-    "models", "model", "cache",
+    "models", "model", "find", "index", "cache",
     "cache-cleared", "doctor",
 ]  # fmt: skip
 """Order of the sections on the page."""

@@ -1,0 +1,221 @@
+"""``smolvideo index add`` and ``rebuild``: fill the index with videos."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smolvideo.cli.cache import CacheFlags, open_feature_cache
+from smolvideo.cli.flags import Flags, IntegerType, SectionCommand, argument, flag, takes
+from smolvideo.cli.index_options import IndexFileFlags, WindowFlags
+from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
+from smolvideo.cli.model_options import EngineFlags
+from smolvideo.cli.options import DownloadFlags, GeometryFlags, ListFlags, read_download, read_list
+from smolvideo.cli.shell_completion import complete_files
+from smolvideo.cli.summary_options import QuietFlags
+from smolvideo.cost.choose import all_drawn
+from smolvideo.engines import Engine
+from smolvideo.errors import EXIT_SOME_FAILED, UsageError
+from smolvideo.formatting import format_count
+from smolvideo.index.build import IndexRun, prune
+from smolvideo.index.options import IndexOptions
+from smolvideo.index.store import IndexStore
+from smolvideo.pipeline import NANO_NOTICE
+from smolvideo.prompt import PromptOptions
+from smolvideo.readers import READERS
+from smolvideo.sanitize import display_name
+from smolvideo.show.console import Output, open_screen
+from smolvideo.show.summarise import BatchProgress, summary_line, timing_line
+from smolvideo.source import Named, is_url
+from smolvideo.summaries import Selection, WorkItem, list_items, watch
+from smolvideo.summaries.watch_folder import FolderChanges
+
+
+class SourceFlags(Flags):
+    """The sources."""
+
+    sources: tuple[str, ...] = argument(
+        nargs=-1, metavar="SOURCE...", shell_complete=complete_files
+    )
+
+
+class IndexRunFlags(Flags, section="Run"):
+    """Options of the run."""
+
+    prompt: str | None = flag(
+        metavar="TEXT",
+        show_default="describe what can be seen",
+        help="Your own question for the notes.",
+    )
+    limit: int | None = flag(
+        type=IntegerType(min=1), metavar="N", show_default="all", help="Only the first N videos."
+    )
+    watch: bool = flag(
+        help="Continue with videos that appear in the folders, once they are complete. "
+        "Ctrl-C ends it."
+    )
+    retry: bool = flag(help="Repeat videos that could not be indexed before.")
+    reader: str = flag(
+        type=click.Choice(["auto", *READERS]), default="auto", help="What decodes videos."
+    )
+
+
+class AddFlags(
+    SourceFlags,
+    ListFlags,
+    IndexFileFlags,
+    WindowFlags,
+    IndexRunFlags,
+    EngineFlags,
+    CacheFlags,
+    GeometryFlags,
+    DownloadFlags,
+    QuietFlags,
+):
+    """All options of the command."""
+
+
+@click.command("add", cls=SectionCommand)
+@takes(AddFlags)
+def add(given: AddFlags) -> int:
+    """Index videos: files, folders, patterns, URLs and playlists.
+
+    What is indexed already takes no time; a bad file is named, and the run continues (exit code 6).
+
+    \b
+    smolvideo index ~/Videos
+    smolvideo index talk.mp4 --window 20 --max-frames 10
+    """
+    sources: tuple[Named, ...] = (*given.sources, *read_list(given))
+    if not sources:
+        raise UsageError("nothing to index", hint="`smolvideo index FOLDER` indexes one")
+    return _run(given, sources)
+
+
+@click.command("rebuild", cls=SectionCommand)
+@takes(AddFlags)
+def rebuild(given: AddFlags) -> int:
+    """Index videos again, from nothing: those named, or all that the index knows.
+
+    The full-text table is built anew, too, and the file is checked.
+    """
+    if given.watch:
+        raise UsageError("`--watch` adds to an index: `smolvideo index --watch FOLDER`")
+    with IndexStore(given.index_path, read_only=True) as store:
+        store.rebuild_text()
+        named = (*given.sources, *read_list(given))
+        folders = [Path(str(one)) for one in named] if named else None
+        known = store.paths(folders)
+        prune(store, folders)
+        store.drop_windows(sorted({content for _, content in known}))
+    sources = named or tuple(path for path, _ in known)
+    if not sources:
+        open_screen(quiet=given.quiet).notice("the index holds no videos")
+        return 0
+    return _run(given, sources)
+
+
+def _run(given: AddFlags, sources: Sequence[Named]) -> int:
+    options = IndexOptions(
+        prompt=given.prompt,
+        window_seconds=given.window,
+        max_frames=given.max_frames,
+        at_shot_changes=given.shot_changes,
+        reduce_to_fit=not given.is_explicit("max_frames"),
+        prompt_options=PromptOptions(geometry=given.geometry),
+        reader=given.reader,
+    )
+    download = read_download(given, sources, offline=given.offline)
+    screen = open_screen(quiet=given.quiet, verbose=given.verbose)
+
+    def listed(limit: int | None) -> list[WorkItem]:
+        return list_items(sources, Selection(limit=limit), download=download)
+
+    spec = choose_engine(
+        given, screen, drawn=lambda: _all_drawn(given, listed), frames=given.max_frames
+    )
+    checkpoint = spec.checkpoint()
+    cache = open_feature_cache(spec.engine, no_cache=given.no_cache, on_note=screen.notice)
+    with ExitStack() as stack:
+        store = stack.enter_context(IndexStore(given.index_path))
+        progress: BatchProgress | None = None
+
+        def on_progress(event: Any) -> None:
+            if progress is not None:
+                progress.on_progress(event)
+
+        def load() -> Engine:
+            return spec.load(cache=cache, on_progress=on_progress)
+
+        run = IndexRun(
+            checkpoint,
+            BackgroundEngine(load).result,
+            options,
+            store,
+            download=download,
+            retry=given.retry,
+            quantize=spec.quantize,
+            on_progress=on_progress,
+        )
+        items = None if given.watch else listed(given.limit)
+        progress = BatchProgress(
+            screen, run.tally, None if items is None else len(items), made="indexed"
+        )
+        failed = _index(given, screen, run, items or _watched(given, sources, listed), progress)
+        _tidy(screen, store, sources)
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _index(
+    given: AddFlags,
+    screen: Output,
+    run: IndexRun,
+    items: Iterable[WorkItem | None],
+    progress: BatchProgress,
+) -> bool:
+    """Index all items, and show failures, notices and counts; return whether any failed."""
+    failed = False
+    try:
+        with progress, closing(run.run(items)) as dones:
+            for done in dones:
+                failed |= done.outcome == "failed"
+                progress.done(done)
+                for notice in done.notices:
+                    named = notice if notice == NANO_NOTICE else f"`{done.name}`: {notice}"
+                    progress.note(display_name(named, 2_000))
+    finally:
+        if not screen.quiet:
+            screen.err.print(
+                summary_line(run.tally, progress.wall_seconds, made="indexed"), soft_wrap=True
+            )
+        if screen.verbose:
+            screen.err.print(timing_line(run.tally), style="dim", soft_wrap=True)
+    return failed
+
+
+def _tidy(screen: Output, store: IndexStore, sources: Sequence[Named]) -> None:
+    """Remove files that are gone from the folders that were named."""
+    folders = [Path(str(one)) for one in sources if not is_url(str(one))]
+    gone = prune(store, folders)
+    if gone:
+        screen.notice(f"{format_count(gone, 'file')} no longer there: left out of the index")
+
+
+def _watched(given: AddFlags, sources: Sequence[Named], listed: Any) -> Iterator[WorkItem | None]:
+    if not given.watch:
+        return
+    with FolderChanges(sources) as changes:
+        yield from watch(lambda: listed(None), changes=changes, limit=given.limit)
+
+
+def _all_drawn(given: AddFlags, listed: Any) -> bool:
+    """Whether all videos are drawn ones; of addresses, and of what will appear, none is known."""
+    if given.watch:
+        return False
+    items = listed(given.limit)
+    if any(item.source is None and item.error is None for item in items):
+        return False
+    sources = (item.source for item in items if item.source is not None)
+    return all_drawn(sources, reader=given.reader)

@@ -1,0 +1,309 @@
+"""Build an index: the windows of every video, each with a note, committed as it is made.
+
+The way of a video is that of a summary: listed, identified by its hash, decoded in threads ahead of
+the model, cut into windows. A run that was killed continues at the first window that is missing.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from smolvideo.engines import Engine
+from smolvideo.errors import RecordError, SmolVideoError, SourceError
+from smolvideo.index.claims import this_process
+from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.options import IndexOptions, screen_text
+from smolvideo.index.store import IndexStore
+from smolvideo.models import Checkpoint
+from smolvideo.pipeline import notices_for_model
+from smolvideo.pipeline.subtitles import AUTO, read_cues
+from smolvideo.progress import OnProgress, no_progress
+from smolvideo.prompt import Message, pack_prompt
+from smolvideo.source import DownloadOptions, VideoSource
+from smolvideo.subtitles import Cue
+from smolvideo.summaries.inference import answer
+from smolvideo.summaries.loader import (
+    IdentifiedSource,
+    LoadedPart,
+    ProbedVideo,
+    VideoLoader,
+    frames_per_window,
+)
+from smolvideo.summaries.prefetch import Prefetcher
+from smolvideo.summaries.run import ItemStatus, RunStats
+from smolvideo.summaries.summariser import PromptBatch
+from smolvideo.summaries.windows import Window
+from smolvideo.summaries.worklist import WorkItem
+
+_VIDEOS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class IndexedItem:
+    """A finished item. ``outcome`` is ``busy`` where another process is indexing the content;
+    ``windows`` are those made now."""
+
+    item: WorkItem
+    outcome: ItemStatus
+    windows: int = 0
+    error: str | None = None
+    hint: str | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Display name of the video."""
+        return self.item.name
+
+
+def new_stats() -> RunStats:
+    """Return the counts of a run that has not begun."""
+    return RunStats({"made": 0, "same": 0, "kept": 0, "busy": 0, "failed": 0})
+
+
+@dataclass
+class IndexRun:
+    """A run over a list of videos, with one model and one set of options.
+
+    ``engine`` is called once, before the first prompt; ``quantize`` is the engine's setting.
+    ``retry`` repeats videos that could not be indexed before.
+    """
+
+    checkpoint: Checkpoint
+    engine: Callable[[], Engine]
+    options: IndexOptions
+    store: IndexStore
+    download: DownloadOptions = field(default_factory=DownloadOptions)
+    retry: bool = False
+    quantize: str = "none"
+    on_progress: OnProgress = no_progress
+    tally: RunStats = field(default_factory=new_stats)
+
+    def __post_init__(self) -> None:
+        self.settings_key = self.options.key(self.checkpoint, self.quantize)
+        self.questions = self.options.questions(self.checkpoint)
+        self.looker = VideoLoader(
+            self.checkpoint,
+            self.options,
+            self.download,
+            _frames(self.checkpoint, self.options, self.questions),
+        )
+        self._owner = this_process()
+        self._loaded: Engine | None = None
+        self._ahead: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self, items: Iterable[WorkItem | None]) -> Generator[IndexedItem]:
+        """Index every item; its last window is on disk when it is yielded. None means no item yet.
+
+        Raises RecordError where the index cannot be written, ModelError where the model cannot be
+        loaded; the error of a video is part of its item.
+        """
+        threads = min(2, os.cpu_count() or 1)
+        with Prefetcher(items, self._look, threads=threads, max_items=_VIDEOS_AHEAD) as ahead:
+            for item, pieces in ahead:
+                done = self._index(item, iter(pieces))
+                self.tally.counts[done.outcome] += 1
+                self.tally.waited_seconds = ahead.stall_seconds
+                self.tally.decoded_seconds = ahead.busy_seconds
+                yield done
+
+    # ------------------------------------------------------------ on the prefetch threads
+
+    def _look(self, item: WorkItem) -> Iterator[LoadedPart]:
+        return self.looker.load(
+            item,
+            known_hash=self.store.known_hash,
+            is_needed=self._is_needed,
+            on_progress=self.on_progress,
+        )
+
+    def _is_needed(self, found: IdentifiedSource) -> bool:
+        """Whether to decode: not indexed, and no other item of the run has the content."""
+        if found.sha256 is None or found.source.kind != "video" or self._is_done(found.sha256):
+            return False
+        with self._lock:
+            is_first = found.sha256 not in self._ahead
+            self._ahead.add(found.sha256)
+        return is_first
+
+    def _is_done(self, sha256: str) -> bool:
+        entry = self.store.content(sha256)
+        if entry is None or entry.settings_key != self.settings_key:
+            return False
+        return entry.is_complete or (entry.error is not None and not self.retry)
+
+    # ------------------------------------------------------------ on the model's thread
+
+    def _index(self, item: WorkItem, pieces: Iterator[LoadedPart]) -> IndexedItem:
+        try:
+            found = next(pieces)
+            assert isinstance(found, IdentifiedSource)
+            if found.source.kind != "video" or found.sha256 is None:
+                raise SourceError(f"`{item.name}` is no video, and an index is of videos")
+        except SmolVideoError as error:
+            return IndexedItem(item, "failed", error=str(error), hint=error.hint)
+        path, sha256 = item.path, found.sha256
+        known = self.store.known_hash(path, found.stamp) == sha256
+        if self._is_done(sha256):
+            self.store.add_path(path, sha256, found.stamp)
+            entry = self.store.content(sha256)
+            if entry is not None and entry.error is not None:
+                return IndexedItem(item, "failed", error=entry.error)
+            return IndexedItem(item, "kept" if known else "same")
+        if not self._claim(sha256):
+            self.store.add_path(path, sha256, found.stamp)
+            return IndexedItem(item, "busy")
+        self.store.add_path(path, sha256, found.stamp)
+        try:
+            return self._make_windows(item, found, sha256, pieces)
+        except _NotOfTheVideo as error:
+            raise error.why from None
+        except RecordError:  # of the index
+            raise
+        except SmolVideoError as error:
+            self.store.finish(sha256, error=str(error))
+            return IndexedItem(item, "failed", error=str(error), hint=error.hint)
+        finally:
+            with suppress(SmolVideoError):
+                self.store.release(sha256)
+
+    def _claim(self, sha256: str) -> bool:
+        return self.store.claim(
+            sha256,
+            settings_key=self.settings_key,
+            model=self.checkpoint.name,
+            window_seconds=self.options.window_seconds,
+            owner=self._owner,
+        )
+
+    def _make_windows(
+        self,
+        item: WorkItem,
+        found: IdentifiedSource,
+        sha256: str,
+        pieces: Iterator[LoadedPart],
+    ) -> IndexedItem:
+        opened = next(pieces, None)
+        if opened is None:  # not decoded ahead: another item with this content has failed
+            pieces = self.looker.pieces_of(item, found)
+            opened = next(pieces)
+        assert isinstance(opened, ProbedVideo)
+        cues, notices = video_cues(found.source, self.options.reader)
+        there = self.store.window_numbers(sha256)
+        notices += tuple(opened.metadata.notices)
+        made = 0
+        windows = (piece for piece in pieces if isinstance(piece, Window))
+        for number, window in enumerate(windows):
+            if number in there:
+                continue
+            if not made:
+                notices += tuple(notices_for_model(self.checkpoint, [window.batch]))
+            self.store.add_window(sha256, self._noted(number, window, cues))
+            made += 1
+        found.check_unchanged()
+        duration = opened.metadata.duration_seconds
+        self.store.finish(sha256, duration_seconds=duration, notices=notices)
+        return IndexedItem(item, "made", made, notices=tuple(dict.fromkeys(notices)))
+
+    def _noted(self, number: int, window: Window, cues: Sequence[Cue]) -> IndexedWindow:
+        """Answer the questions about a window, on one prefill of its frames."""
+        started = time.perf_counter()
+        try:
+            engine = self._engine()
+            prompts = tuple(
+                pack_prompt(
+                    (Message("user", (window.batch, question)),),
+                    self.checkpoint,
+                    self.options.prompt_options,
+                )
+                for question in self.questions
+            )
+            answers = answer(
+                engine, PromptBatch(prompts, self.options.generation), on_progress=self.on_progress
+            )
+        finally:
+            self.tally.answered_seconds += time.perf_counter() - started
+        note, *written = (one.text for one in answers)
+        return IndexedWindow(
+            number,
+            window.start_seconds,
+            window.end_seconds,
+            window.frame_times,
+            " ".join(note.split()),
+            screen_text(written[0]) if written else "",
+            cues_between(cues, window.start_seconds, window.end_seconds),
+        )
+
+    def _engine(self) -> Engine:
+        if self._loaded is None:
+            try:
+                self._loaded = self.engine()
+            except SmolVideoError as error:
+                raise _NotOfTheVideo(error) from error  # it ends the run, not one video
+            self.tally.load_seconds = self._loaded.load_seconds
+        return self._loaded
+
+
+class _NotOfTheVideo(SmolVideoError):
+    """Wraps an error of loading the model, so that handlers of a video's errors let it through."""
+
+    def __init__(self, why: SmolVideoError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def _frames(checkpoint: Checkpoint, options: IndexOptions, questions: Sequence[str]) -> int:
+    """Return how many frames of a window fit; raises as ``frames_per_window``."""
+    longest = max(questions, key=len)
+    return frames_per_window(checkpoint, replace(options, prompt=longest))
+
+
+def video_cues(source: VideoSource, reader: str) -> tuple[tuple[Cue, ...], tuple[str, ...]]:
+    """Return the subtitles of a video, of a file beside it or its text track, and notices; empty
+    where it has none."""
+    heard: list[str] = []
+    try:
+        cues = read_cues(AUTO, source, reader=reader, on_notice=heard.append)
+    except SmolVideoError:  # none, or none that can be read: the pictures are indexed all the same
+        return (), ()
+    return tuple(cues), tuple(heard)
+
+
+def cues_between(cues: Sequence[Cue], start: float, end: float) -> tuple[Cue, ...]:
+    """Return the cues that are on screen in a window."""
+    return tuple(cue for cue in cues if cue.start_seconds < end and cue.end_seconds > start)
+
+
+def prune(store: IndexStore, folders: Sequence[Path] | None = None) -> int:
+    """Remove the files of the index that are gone, of ``folders`` alone if they are given; return
+    how many.
+
+    A folder that is missing itself keeps its files: it may be a drive that is not mounted.
+    """
+    gone = []
+    for path, _ in store.paths(folders):
+        if "://" in path or os.path.lexists(path):
+            continue
+        if _is_reachable(Path(path), folders):
+            gone.append(path)
+    store.forget(gone)
+    return len(gone)
+
+
+def _is_reachable(path: Path, folders: Sequence[Path] | None) -> bool:
+    """Whether a missing file was deleted: the folder given, or its own, is there and not empty."""
+    named = (Path(os.path.abspath(folder)) for folder in folders or ())
+    roots = [folder for folder in named if folder in path.parents]
+    for root in roots or [path.parent]:
+        try:
+            with os.scandir(root) as entries:
+                if next(entries, None) is not None:
+                    return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,223 @@
+"""Search with nano: candidates, confirmation by frames, moments, subtitles, scans."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from support.project import ROOT
+
+from smolvideo.engines import Engine, load_engine
+from smolvideo.errors import UsageError
+from smolvideo.index import (
+    IndexOptions,
+    IndexStore,
+    SearchOptions,
+    SearchResult,
+    VideoSearch,
+    open_scope,
+)
+from smolvideo.index.build import IndexRun
+from smolvideo.index.checks import YES_NO, checks_of, log_odds
+from smolvideo.index.claims import this_process
+from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.text_match import match_texts
+from smolvideo.models import open_checkpoint
+from smolvideo.subtitles import Cue
+from smolvideo.summaries import list_items
+from smolvideo.summaries.loader import file_stat
+
+SAMPLES = ROOT / "samples"
+WHOLE = IndexOptions(window_seconds=20.0, at_shot_changes=False)
+
+
+@pytest.fixture(scope="module")
+def nano() -> Engine:
+    return load_engine("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos of different objects; three shots are in one window of the index."""
+    base = tmp_path_factory.mktemp("find") / "videos"
+    base.mkdir()
+    names = ("circle_right.mp4", "three_shots.mp4", "number_42.mp4")
+    subtitled = ("triangle_then_cross_subtitled.mp4", "triangle_then_cross_subtitled.srt")
+    for name in (*names, *subtitled):
+        shutil.copyfile(SAMPLES / name, base / name)
+    return base
+
+
+@pytest.fixture(scope="module")
+def index(nano: Engine, folder: Path) -> Path:
+    path = folder.parent / "index.sqlite"
+    with IndexStore(path) as store:
+        for _ in IndexRun(nano.checkpoint, lambda: nano, WHOLE, store).run(list_items([folder])):
+            pass
+    return path
+
+
+def no_engine() -> Engine:
+    raise AssertionError("the model was not needed")
+
+
+def find(
+    engine: Engine | None,
+    index: Path,
+    query: str,
+    *sources: Path,
+    scan: bool = False,
+    **options: object,
+) -> SearchResult:
+    chosen = SearchOptions(confirm=engine is not None, index=WHOLE, **options)  # type: ignore[arg-type]
+    with open_scope(index, sources, chosen, scan=scan) as scope:
+        load = no_engine if engine is None else lambda: engine
+        return VideoSearch(scope.videos, scope.store, load, chosen).search(query)
+
+
+def names(found: SearchResult) -> list[str]:
+    return [Path(hit.path).name for hit in found.hits]
+
+
+def test_best_hit_shows_the_query(nano: Engine, index: Path) -> None:
+    found = find(nano, index, "a purple circle moves right")
+    assert names(found)[0] == "circle_right.mp4"
+    assert found.hits[0].score > 0.9
+    assert found.hits[0].evidence == "frames"
+    assert found.model == "nano"
+    assert find(nano, index, "a purple circle moves left").hits == ()
+
+
+def test_hit_is_narrowed_to_its_shot(nano: Engine, index: Path) -> None:
+    """First a red circle, then a blue star, then a green cross; see samples/README.md."""
+    spans = []
+    for query in ("a red circle", "a blue star", "a green cross"):
+        hit = find(nano, index, query).hits[0]
+        assert Path(hit.path).name == "three_shots.mp4"
+        spans.append((hit.start_seconds, hit.end_seconds))
+        assert all(hit.start_seconds <= time <= hit.end_seconds for time in hit.frame_times)
+    step = WHOLE.window_seconds / WHOLE.max_frames
+    assert spans[0][0] == 0.0
+    assert spans[0][1] == pytest.approx(spans[1][0], abs=step)
+    assert spans[1][1] == pytest.approx(spans[2][0], abs=step)
+
+
+def test_scan_of_videos_in_no_index_finds_the_same(nano: Engine, index: Path, folder: Path) -> None:
+    scanned = find(nano, index, "a purple circle", folder, scan=True)
+    assert names(scanned)[:1] == ["circle_right.mp4"]
+    assert scanned.hits[0].note == ""
+    assert scanned.hits[0].sha256 is None
+
+
+def test_subtitles_are_found_with_their_time(nano: Engine, index: Path, folder: Path) -> None:
+    with IndexStore(index) as store:
+        cue = next(cue for _, one in store.windows(range(9)) for cue in one.cues)
+    for engine in (None, nano):
+        hit = find(engine, index, cue.text).hits[0]
+        assert hit.evidence == "subtitles"
+        assert hit.subtitles == cue.text
+        assert hit.start_seconds == pytest.approx(cue.start_seconds, abs=0.01)
+        assert hit.end_seconds == pytest.approx(cue.end_seconds, abs=0.01)
+
+
+def test_written_text_is_found_by_the_note(nano: Engine, index: Path) -> None:
+    assert names(find(nano, index, "the number 42"))[:1] == ["number_42.mp4"]
+
+
+def test_search_without_confirmation_needs_no_model(index: Path) -> None:
+    found = find(None, index, "purple circle")
+    assert names(found)[0] == "circle_right.mp4"
+    assert (found.hits[0].score, found.hits[0].log_odds) == (1.0, None)
+    assert found.searched["candidates"] == 0
+    assert find(None, index, "zebra").hits == ()
+
+
+def test_search_is_limited_to_sources(nano: Engine, index: Path, folder: Path) -> None:
+    found = find(nano, index, "a red circle", folder / "circle_right.mp4")
+    assert "three_shots.mp4" not in names(found)
+    assert found.searched["videos"] == 1
+
+
+def test_file_that_changed_since_is_scanned(tmp_path: Path) -> None:
+    path, video = tmp_path / "index.sqlite", tmp_path / "video.mp4"
+    shutil.copyfile(SAMPLES / "circle_right.mp4", video)
+    with IndexStore(path) as store:
+        owner = this_process()
+        store.claim("a", settings_key="k", model="nano", window_seconds=10, owner=owner)
+        store.add_path(str(video), "a", file_stat(video))
+        store.finish("a")
+    scanned = []
+    for name in ("circle_right.mp4", "star_up_rotated.mp4"):
+        if name != "circle_right.mp4":
+            shutil.copyfile(SAMPLES / name, video)
+        with open_scope(path, [video], SearchOptions(index=WHOLE)) as scope:
+            scanned.append(scope.scanned)
+    assert scanned == [0, 1]
+
+
+def test_vanished_video_is_left_out_with_a_notice(nano: Engine, index: Path, folder: Path) -> None:
+    video = folder / "circle_right.mp4"
+    hidden = video.with_suffix(".hidden")
+    video.rename(hidden)
+    try:
+        for engine in (nano, None):
+            found = find(engine, index, "a red circle")
+            assert names(found)[0] == "three_shots.mp4"
+            assert "circle_right.mp4" not in names(found)
+            assert "1 file of the index gone or changed" in found.notices[0]
+            assert found.failed == {}
+    finally:
+        hidden.rename(video)
+
+
+@pytest.mark.parametrize("query", ["", "  ", "?!"])
+def test_query_without_words_is_refused(index: Path, query: str) -> None:
+    with pytest.raises(UsageError, match="no words"):
+        find(None, index, query)
+
+
+def test_neither_index_nor_source_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no index yet") as caught:
+        open_scope(tmp_path / "none.sqlite", (), SearchOptions())
+    assert "smolvideo index" in str(caught.value.hint)
+
+
+def questions(query: str, model: str = "nano") -> Sequence[tuple[str, str]]:
+    checks = checks_of(query, open_checkpoint(model))
+    return [(check.question, check.choices[check.wanted]) for check in checks]
+
+
+def test_checks_of_nano_are_in_the_words_of_its_training() -> None:
+    assert questions("an orange star on a black background") == [
+        ("What colour is the background?", "black"),
+        ("Is there an orange star?", "yes"),
+    ]
+    assert questions("Red circle moving left past a blue square.") == [
+        ("Is there a red circle?", "yes"),
+        ("Which way does the red circle move?", "left"),
+        ("Is there a blue square?", "yes"),
+    ]
+    assert questions("circles") == [("Is there a circle?", "yes")]
+    assert questions("the star moves") == [
+        ("Is there a star?", "yes"),
+        ("Does the star move?", "yes"),
+    ]
+    assert questions("a dog in the snow") == []
+
+
+def test_log_odds_are_those_of_all_checks_together() -> None:
+    checks = checks_of("a red circle and a blue square", open_checkpoint("nano"))
+    assert [check.choices for check in checks] == [YES_NO, YES_NO]
+    assert log_odds(checks, lambda _: (0.5, 0.5)) == pytest.approx(-1.0986, abs=1e-3)
+    assert log_odds(checks, lambda _: (1.0, 0.0)) > 15
+    assert log_odds(checks, lambda _: (0.0, 1.0)) < -15
+
+
+def test_texts_match_by_stems_and_fields() -> None:
+    window = IndexedWindow(
+        0, 0, 10, (0.0,), "Two dogs run.", "EXIT", (Cue(1, 2, "Snow!"), Cue(3, 4, "No."))
+    )
+    (match,) = match_texts("a dog running to the exit in snow", [window])
+    assert match.terms == 4
+    assert (match.note, match.screen, match.cues) == (0.75, 0.25, 0.25)
+    assert match.matching_cues == (Cue(1, 2, "Snow!"),)
