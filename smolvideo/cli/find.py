@@ -143,9 +143,10 @@ class FindFlags(
 def find(given: FindFlags) -> int:
     """Find moments in videos.
 
-    Those that show QUERY, in indexed videos or in SOURCE. Notes and subtitles are searched first; then the model looks at the frames. SOURCE that is not
-    in the index is scanned, after a line on what that costs. Each hit is a line: file, time range,
-    probability, note. Exit codes are those of grep: 0 found, 1 nothing found, 2 error.
+    Those that show QUERY, in indexed videos or in SOURCE. Notes and subtitles are searched first;
+    then the model looks at the frames. SOURCE that is not in the index is scanned, after a line on
+    what that costs. Each hit is a line: file, time range, probability, note. Exit codes are those
+    of grep: 0 found, 1 nothing found, 2 error.
 
     \b
     smolvideo find "a dog in the snow"
