@@ -21,9 +21,24 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from smolvideo.answer import AnswerCheck, AnswerEvidence, ChoiceProbabilities
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
-from smolvideo.json_types import Count, Moment, Seconds, check_types, parse_json, upgrade_record
+from smolvideo.json_types import Count, Seconds, check_types, parse_json, upgrade_record
+from smolvideo.record_parts import RecordHashes, SourceRecord, from_json
 from smolvideo.sanitize import display_path, visible_json
 from smolvideo.text_input import read_file_or_pipe
+
+__all__ = [
+    "AnswerRecord",
+    "Record",
+    "RecordHashes",
+    "RecordWriter",
+    "SourceRecord",
+    "broken_line",
+    "from_json",
+    "json_line",
+    "parse_known_fields",
+    "read_records",
+    "write_text_atomic",
+]
 
 ANSWER_SCHEMA = "smolvideo.answer/2"
 """Schema id: the value of ``record``, the first key of each line, which identifies our files."""
@@ -55,25 +70,6 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @dataclass(frozen=True)
-class SourceRecord:
-    """A source of an answer: the argument as typed, what it resolved to, and the frames' times.
-
-    ``sha256`` is the hash of the file's bytes; for a folder of frames see ``content_hash``.
-    ``reader`` is the reader used, ``explanation`` the sampling strategy's note on its selection.
-    """
-
-    given: str
-    name: str
-    kind: str
-    sha256: str | None = None
-    url: str | None = None
-    frame_times: tuple[Moment, ...] = ()
-    geometry: str | None = None
-    reader: str | None = None
-    explanation: str | None = None
-
-
-@dataclass(frozen=True)
 class AnswerRecord:
     """One question with its answer or error: either ``text`` or ``error`` is set.
 
@@ -82,7 +78,8 @@ class AnswerRecord:
     the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and ``context``;
     ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration; ``created``
     is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
-    ``adapter`` the SHA-256 of a LoRA adapter.
+    ``adapter`` the SHA-256 of a LoRA adapter. ``subtitles`` is the text of them in the prompt, and
+    ``history`` the number of earlier turns. ``hashes`` are what a replay compares.
     """
 
     question: str
@@ -112,6 +109,9 @@ class AnswerRecord:
     seconds: Mapping[str, Seconds] = field(default_factory=dict)
     peak_memory_bytes: Count | None = None
     notices: tuple[str, ...] = ()
+    subtitles: str | None = None
+    history: Count = 0
+    hashes: RecordHashes | None = None
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     SCHEMA: ClassVar[str] = ANSWER_SCHEMA
@@ -139,6 +139,7 @@ class AnswerRecord:
                     **{key: one for key, one in content["choices"].items() if key in known}
                 )
             content["evidence"] = AnswerEvidence.from_json(content.get("evidence"))
+            content["hashes"] = RecordHashes.from_json(content.get("hashes"))
             content["check"] = AnswerCheck.from_json(content.get("check"))
             return cls(**content)
         except (AttributeError, KeyError, TypeError) as error:
@@ -354,14 +355,6 @@ def _schema_name(kind: Any) -> str:
     """Return the schema id without its version: ``smolvideo.answer/`` for
     ``smolvideo.answer/1``."""
     return str(kind.SCHEMA).rpartition("/")[0] + "/"
-
-
-def from_json(content: Mapping[str, Any]) -> SourceRecord:
-    """Parse the source in a record's JSON; TypeError or AttributeError if it is none."""
-    known = {name.name for name in fields(SourceRecord)}
-    source = {key: value for key, value in content.items() if key in known}
-    source["frame_times"] = tuple(source.get("frame_times", ()))
-    return SourceRecord(**source)
 
 
 def broken_line(path: Path, number: int, why: object = "") -> RecordError:

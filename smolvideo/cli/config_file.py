@@ -30,8 +30,9 @@ from smolvideo.text_input import decode_text, open_regular
 
 VARIABLE = "SMOLVIDEO_CONFIG"
 MAX_BYTES = 65_536
-WITHOUT_TABLE = ("config", "completion")
-"""Commands that never read the file: the first must be able to mend it."""
+WITHOUT_TABLE = ("config", "completion", "replay")
+"""Commands that never read the file: the first must be able to mend it, and the last takes all from
+records."""
 CREATES = ("models", "use")
 """The command beside those that creates the file where ``VARIABLE`` names one that is missing."""
 

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("smolvideo.cli.serve:serve", "Serve a model to OpenAI's clients, with video."),
     "mcp": ("smolvideo.cli.mcp:mcp", "Offer tools to agents: questions about videos."),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
+    "replay": (
+        "smolvideo.cli.replay:replay",
+        "Compute answers of records again, and name the first difference.",
+    ),
     "bench": (
         "smolvideo.cli.bench:bench",
         "Measure speed and memory of engines, stage by stage.",

@@ -17,7 +17,9 @@ from smolvideo.evals.run_folder import EvalAnswer, Key
 from smolvideo.evals.settings import Condition, EvalSettings
 from smolvideo.evidence.other_frames import blank_frames, shuffle_frames, shuffled
 from smolvideo.frames import FrameBatch, Images
+from smolvideo.pipeline import hash_prompts
 from smolvideo.prompt import Prompt, pack_prompt
+from smolvideo.record_parts import RecordHashes, hash_token_ids
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Evaluator:
                 order=order,
                 frames=len(prompt.images),
                 prompt_tokens=len(prompt),
+                hashes=prefixes.hashes(prompt, ready),
                 subtitles=None if ready.subtitles == item.subtitles else ready.subtitles,
                 subtitles_sha256=ready.subtitles_sha256,
             )
@@ -140,6 +143,7 @@ class _SharedPrefixes:
     engine: Engine
     _batches: dict[int, FrameBatch] = field(default_factory=dict)
     _images: dict[int, Images] = field(default_factory=dict)
+    _image_hashes: dict[int, RecordHashes] = field(default_factory=dict)
     _sessions: dict[tuple[int, ...], Session] = field(default_factory=dict)
 
     def batch(self, frames: int, make: Callable[[], FrameBatch]) -> FrameBatch:
@@ -152,6 +156,16 @@ class _SharedPrefixes:
         if not len(prompt.images):
             return prompt
         return replace(prompt, images=self._images.setdefault(ready.frames, prompt.images))
+
+    def hashes(self, prompt: Prompt, ready: PreparedItem) -> RecordHashes:
+        """Return the hashes of ``prompt``; those of its images are computed once."""
+        if ready.frames not in self._image_hashes or not len(prompt.images):
+            found = hash_prompts([prompt], self.engine.checkpoint, together=True)
+            if not len(prompt.images):
+                return found
+            self._image_hashes[ready.frames] = found
+        known = self._image_hashes[ready.frames]
+        return replace(known, prompt=hash_token_ids([prompt.token_ids]))
 
     def session(self, prompt: Prompt) -> Session | None:
         """Return a session with ``prompt`` prefilled exactly up to its last frame; None if the

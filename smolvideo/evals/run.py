@@ -1,6 +1,5 @@
 """Run loop: clip after clip, each answer synced before the next; stale answers are detected."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from smolvideo.evals.run_folder import (
 from smolvideo.evals.settings import EvalSettings, check_settings, select_items
 from smolvideo.evals.videos import MissingVideo, VideoFinder
 from smolvideo.files import file_state
-from smolvideo.models import Checkpoint
+from smolvideo.models.weight_hash import weights_hash
 from smolvideo.pipeline import package_versions
 from smolvideo.sanitize import display_name, display_path
 
@@ -325,7 +324,7 @@ def model_identity(engine: Engine) -> dict[str, Any]:
     return {
         "name": checkpoint.name,
         "revision": checkpoint.revision,
-        "weights": None if checkpoint.revision else _weights_hash(checkpoint),
+        "weights": None if checkpoint.revision else weights_hash(checkpoint),
         "adapter": checkpoint.adapter_sha256,
         "engine": engine.name,
         "device": engine.device,
@@ -333,13 +332,3 @@ def model_identity(engine: Engine) -> dict[str, Any]:
         "quantize": engine.quantize,
         "arithmetic": settled_arithmetic(engine),
     }
-
-
-def _weights_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 over names and bytes of the weights: replaces a missing revision."""
-    total = hashlib.sha256()
-    for file in sorted(checkpoint.folder.glob("*.safetensors")):
-        total.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()

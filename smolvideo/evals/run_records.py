@@ -9,6 +9,7 @@ from smolvideo.evals.item import BenchmarkName, EvalItem
 from smolvideo.evals.protocol import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types, upgrade_engine
+from smolvideo.record_parts import RecordHashes
 from smolvideo.records import json_line, parse_known_fields
 from smolvideo.sanitize import display_name
 
@@ -34,8 +35,9 @@ class EvalAnswer:
     order. ``order`` is the display order of shuffled options. ``subtitles`` is text of a file next
     to the videos that was part of the question, ``subtitles_sha256`` the hash of that file.
     ``stop_reason`` and ``notices`` are from the generated ``Answer``. ``file`` is the path of the
-    video inside the folder of videos, ``sha256`` the hash of its content. ``error_kind`` is
-    ``missing`` (no video), ``video`` (an unreadable one), ``prompt`` or ``model``.
+    video inside the folder of videos, ``sha256`` the hash of its content. ``hashes`` are
+    what a replay compares, with one for all images. ``error_kind`` is ``missing`` (no
+    video), ``video`` (an unreadable one), ``prompt`` or ``model``.
     """
 
     id: str
@@ -55,6 +57,7 @@ class EvalAnswer:
     subtitles_sha256: str | None = None
     file: str | None = None
     sha256: str | None = None
+    hashes: RecordHashes | None = None
     error: str | None = None
     error_kind: ErrorKind | None = None
 
@@ -87,6 +90,7 @@ class EvalAnswer:
             for name in ("scores", "order", "notices"):
                 if content.get(name) is not None:
                     content[name] = tuple(content[name])
+            content["hashes"] = RecordHashes.from_json(content.get("hashes"))
             answer = cls(**content)
             answer._check()
             return answer

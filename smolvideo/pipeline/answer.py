@@ -23,10 +23,13 @@ from smolvideo.engines import Engine, EngineSpec, GenerationOptions, Session
 from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.files import content_hash, file_state
 from smolvideo.frames import FrameBatch
+from smolvideo.models import Checkpoint
+from smolvideo.models.weight_hash import weights_hash
 from smolvideo.pipeline.prepare_prompt import PreparedPrompt
 from smolvideo.progress import Cancelled, OnProgress, Progress, no_progress
-from smolvideo.prompt import PromptOptions
-from smolvideo.records import AnswerRecord, SourceRecord
+from smolvideo.prompt import Prompt, PromptOptions
+from smolvideo.record_parts import RecordHashes, SourceRecord, hash_images, hash_token_ids
+from smolvideo.records import AnswerRecord
 from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
 from smolvideo.version import __version__
@@ -199,9 +202,29 @@ def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> A
         frames_from_cache=usage.frames_from_cache,
         seconds={"load": engine.load_seconds, **usage.seconds},
         peak_memory_bytes=usage.peak_memory_bytes,
+        subtitles=prepared.subtitles,
+        history=len(prepared.messages) - 1,
+        hashes=hash_prompts([prepared.prompt], engine.checkpoint),
         notices=tuple(
             dict.fromkeys((*prepared.notices, *answer.notices, *_changed_since(prepared)))
         ),
+    )
+
+
+def hash_prompts(
+    prompts: Sequence[Prompt], checkpoint: Checkpoint, *, together: bool = False
+) -> RecordHashes:
+    """Return the hashes of ``prompts`` and of the weights of ``checkpoint``.
+
+    Images are hashed one by one, or, with ``together``, all of each prompt.
+    """
+    images = [
+        part for prompt in prompts for part in ((prompt.images,) if together else prompt.images)
+    ]
+    return RecordHashes(
+        frames=tuple(map(hash_images, images)),
+        prompt=hash_token_ids(prompt.token_ids for prompt in prompts),
+        weights=None if checkpoint.weights is None else weights_hash(checkpoint),
     )
 
 

@@ -54,7 +54,8 @@ class PreparedPrompt:
     ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, for
     later turns. ``sampling``, ``prompt_options`` and ``generation`` are the effective ones: with
     the number of frames that fit, and the sampled seed. ``notices`` are messages for the user on
-    frames, model and question; ``frame_notices`` the subset on frames.
+    frames, model and question; ``frame_notices`` the subset on frames. ``subtitles`` is the text
+    that precedes the question, if there is one.
     """
 
     question: str
@@ -69,6 +70,7 @@ class PreparedPrompt:
     notices: tuple[str, ...]
     frame_notices: tuple[str, ...]
     seconds: Mapping[str, float]
+    subtitles: str | None = None
 
 
 def prepare(
@@ -130,6 +132,7 @@ def prepare(
         notices=(*notices_for_model(checkpoint, batches), *notices, *frame_notices, *words),
         frame_notices=frame_notices,
         seconds=seconds,
+        subtitles=subtitles,
     )
 
 

@@ -14,6 +14,7 @@ from smolvideo.records import SourceRecord
 from smolvideo.summaries.blind_check import check_blind, is_sampled
 from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
 from smolvideo.summaries.options import SummaryOptions
+from smolvideo.summaries.prompt_hashes import PromptHashes
 from smolvideo.summaries.record_log import SummaryRecord
 from smolvideo.summaries.summariser import PromptBatch, PromptSteps, Summariser, Summary
 from smolvideo.summaries.windows import Window
@@ -160,10 +161,14 @@ def summarise_pieces(
         prepared = next(pieces)
         assert isinstance(prepared, PreparedPrompt)
         asking = composer.summarise_whole(prepared)
+    hashes = PromptHashes()
+    asking = hashes.watch(asking)
     key = facts.found.sha256 if facts.found is not None else None
-    if not is_sampled(key or facts.item.path, facts.options.check_share):
+    check = None
+    if is_sampled(key or facts.item.path, facts.options.check_share):
+        checking = check_blind(asking, facts.checkpoint, facts.options.prompt_options)
+        composed, check = run_prompt_batches(engine, checking, on_progress=on_progress)
+    else:
         composed = run_prompt_batches(engine, asking, on_progress=on_progress)
-        return summary_record(facts, opened, composed, engine)
-    checking = check_blind(asking, facts.checkpoint, facts.options.prompt_options)
-    composed, check = run_prompt_batches(engine, checking, on_progress=on_progress)
-    return replace(summary_record(facts, opened, composed, engine), check=check)
+    record = summary_record(facts, opened, composed, engine)
+    return replace(record, check=check, hashes=hashes.of(engine.checkpoint))

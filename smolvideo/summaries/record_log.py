@@ -21,12 +21,11 @@ from smolvideo.errors import RecordError
 from smolvideo.file_names import is_output_name, is_output_of, normal_form
 from smolvideo.files import file_lock, make_folders
 from smolvideo.json_types import Count, Moment, Seconds, Within
+from smolvideo.record_parts import RecordHashes, SourceRecord, from_json
 from smolvideo.records import (
     MAX_LINE_BYTES,
     RecordWriter,
-    SourceRecord,
     broken_line,
-    from_json,
     json_line,
     parse_known_fields,
     write_text_atomic,
@@ -72,7 +71,7 @@ class SummaryRecord:
     and ctime (nanoseconds) of the file whose content is ``source.sha256``. ``window_seconds`` is
     None where the whole video was one prompt. ``same_as`` is the path of the video with the same
     content from which the summary was copied. ``output`` is the path of the output files without
-    suffixes. ``check`` is the blind check, if the video was in its sample.
+    suffixes. ``check`` is the blind check, ``hashes`` what a replay compares.
     """
 
     path: str
@@ -106,6 +105,7 @@ class SummaryRecord:
     seconds: Mapping[str, Seconds] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     check: AnswerCheck | None = None
+    hashes: RecordHashes | None = None
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     SCHEMA: ClassVar[str] = "smolvideo.summary/2"
@@ -130,6 +130,7 @@ class SummaryRecord:
             content["source"] = from_json(content["source"])
             content["chapters"] = tuple(Chapter(**item) for item in content.get("chapters", ()))
             content["notes"] = tuple(_note_from(item) for item in content.get("notes", ()))
+            content["hashes"] = RecordHashes.from_json(content.get("hashes"))
             content["check"] = AnswerCheck.from_json(content.get("check"))
             for name in ("stamp", "notices"):
                 content[name] = tuple(content.get(name, ()))

@@ -37,6 +37,7 @@ from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.progress import Progress
 from smolvideo.prompt import Message, PromptOptions
 from smolvideo.records import SourceRecord
+from smolvideo.replay import Difference, ReplayResult
 from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
 from smolvideo.show.choices import show_choices, show_reliability
@@ -47,6 +48,7 @@ from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.find import show_cost, show_hits
 from smolvideo.show.plan import show_batch_costs, show_cost_plan
 from smolvideo.show.progress_bar import StageProgress
+from smolvideo.show.replay import show_replay
 from smolvideo.show.summarise import BatchProgress, show_plan
 from smolvideo.show.tables import show_key_values, show_table
 from smolvideo.show.training import ExamProgress, TrainingProgress, show_exam_report, show_scores
@@ -256,6 +258,12 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
         ),  # type: ignore[arg-type]
         AnswerEvidence("frames", HOSTILE, (EvidenceFrame(0, 0.0, 1.0),), 0.9, 0.1, 0.9, 2.0, 1.0),
         "blocks",
+    ),
+    "show_replay": lambda screen, _: show_replay(
+        screen,
+        ReplayResult(
+            HOSTILE, 1, ("answer",), (Difference("answer", HOSTILE, HOSTILE),), notices=(HOSTILE,)
+        ),
     ),
     "show_reliability": lambda screen, _: show_reliability(
         screen.out, HOSTILE, Reliability(0.1, (ReliabilityBin(0.0, 0.1, 3, 0.05, 0.5),))

@@ -36,7 +36,8 @@ from smolvideo.frames import Discontinuity, VideoMetadata
 from smolvideo.index.hits import Hit
 from smolvideo.json_types import Within
 from smolvideo.prompt import PromptOptions
-from smolvideo.records import AnswerRecord, SourceRecord
+from smolvideo.records import AnswerRecord, RecordHashes, SourceRecord
+from smolvideo.replay import Difference
 from smolvideo.sampling import FrameSampling, RelativeTime
 from smolvideo.source import VideoSource
 from smolvideo.summaries.record_log import Chapter, Note, SummaryRecord
@@ -60,6 +61,7 @@ RECORDS: dict[str, type] = {
 
 DEFINITIONS: dict[str, type] = {
     "source": SourceRecord,
+    "hashes": RecordHashes,
     "note": Note,
     "chapter": Chapter,
     "sampling": FrameSampling,
@@ -88,6 +90,7 @@ DEFINITIONS: dict[str, type] = {
     "exam_options": ExamOptions,
     "finding": Finding,
     "hit": Hit,
+    "difference": Difference,
 }
 """Name among the ``$defs`` of schemas → the dataclass with its keys."""
 
@@ -340,7 +343,7 @@ def _one_type(kind: str, schema: Mapping[str, Any]) -> str:
 
 
 ORDER = [
-    "answer", "calibration", "summary",
+    "answer", "calibration", "summary", "replay",
     "eval-run", "eval-item", "eval-answer", "eval-video", "eval-report", "eval-comparison",
     "eval-download", "exam-run", "exam-answer", "exam-report", "bench", "bench-frames",
     "bench-picture", "training", "training-curve", "conversation-log", "conversation", "frames",
