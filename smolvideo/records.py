@@ -78,8 +78,9 @@ class AnswerRecord:
     the effective ones, by option name; ``tokens`` has ``prompt``, ``answer`` and ``context``;
     ``frames_from_cache`` were not encoded; ``seconds`` maps stages to their duration; ``created``
     is UTC, ISO 8601. ``model_reason`` is why ``auto`` chose the model;
-    ``adapter`` the SHA-256 of a LoRA adapter. ``subtitles`` is the text of them in the prompt, and
-    ``history`` the number of earlier turns. ``hashes`` are what a replay compares.
+    ``adapter`` the SHA-256 of a LoRA adapter. ``subtitles`` is the text of them in the prompt,
+    ``history`` the number of earlier turns; ``interleaved``: the frames of two videos were, by
+    time. ``hashes`` are what a replay compares.
     """
 
     question: str
@@ -111,6 +112,7 @@ class AnswerRecord:
     notices: tuple[str, ...] = ()
     subtitles: str | None = None
     history: Count = 0
+    interleaved: bool = False
     hashes: RecordHashes | None = None
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 

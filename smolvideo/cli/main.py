@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("smolvideo.cli.serve:serve", "Serve a model to OpenAI's clients, with video."),
     "mcp": ("smolvideo.cli.mcp:mcp", "Offer tools to agents: questions about videos."),
     "eval": ("smolvideo.cli.eval:evaluate", "Run multiple-choice benchmarks."),
+    "compare": ("smolvideo.cli.compare:compare", "Say what differs between two videos."),
     "replay": (
         "smolvideo.cli.replay:replay",
         "Compute answers of records again, and name the first difference.",

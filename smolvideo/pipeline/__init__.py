@@ -3,6 +3,7 @@
 prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
 plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
 prepare_turns.py   the same for a conversation with media anywhere among its texts
+compare.py         two videos in one prompt, their frames interleaved by time
 answer.py          stream the answer of an engine to a prepared prompt; answer or error as a record
 choices.py         the probabilities of given choices, as an answer
 notices.py         warnings about model, frames and question

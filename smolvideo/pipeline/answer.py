@@ -204,6 +204,7 @@ def record_answer(prepared: PreparedPrompt, engine: Engine, answer: Answer) -> A
         peak_memory_bytes=usage.peak_memory_bytes,
         subtitles=prepared.subtitles,
         history=len(prepared.messages) - 1,
+        interleaved=prepared.interleaved,
         hashes=hash_prompts([prepared.prompt], engine.checkpoint),
         notices=tuple(
             dict.fromkeys((*prepared.notices, *answer.notices, *_changed_since(prepared)))

@@ -55,7 +55,7 @@ class PreparedPrompt:
     later turns. ``sampling``, ``prompt_options`` and ``generation`` are the effective ones: with
     the number of frames that fit, and the sampled seed. ``notices`` are messages for the user on
     frames, model and question; ``frame_notices`` the subset on frames. ``subtitles`` is the text
-    that precedes the question, if there is one.
+    that precedes the question, if there is one; ``interleaved``: see ``pipeline.compare``.
     """
 
     question: str
@@ -71,6 +71,7 @@ class PreparedPrompt:
     frame_notices: tuple[str, ...]
     seconds: Mapping[str, float]
     subtitles: str | None = None
+    interleaved: bool = False
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.formatting import format_clock
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, answer_by_choice, prepare
+from smolvideo.pipeline.compare import prepare_comparison
 from smolvideo.prompt import Prompt, PromptOptions, answer_ids
 from smolvideo.record_parts import hash_images, hash_token_ids
 from smolvideo.records import AnswerRecord
@@ -78,7 +80,9 @@ def _prepare(
         found.differs("model", str(error), record.model)
         return None, None
     reader = pool.options.reader or str(record.settings.get("reader", "auto"))
-    prepared = prepare(
+    with_subtitles = partial(prepare, subtitles=record.subtitles)
+    again = prepare_comparison if record.interleaved else with_subtitles
+    prepared = again(
         checkpoint,
         sources,
         record.question,
@@ -86,7 +90,6 @@ def _prepare(
         prompt_options=prompt_options_of(record.settings),
         generation=_generation(record),
         reader=reader,
-        subtitles=record.subtitles,
     )
     is_same = _compare_frames(found, record, prepared)
     is_same &= compare_checkpoint(
