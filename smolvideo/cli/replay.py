@@ -8,15 +8,15 @@ import click
 from smolvideo.cli.flags import (
     FilePath,
     Flags,
-    FolderPath,
     IntegerType,
     SectionCommand,
     argument,
     flag,
     takes,
 )
+from smolvideo.cli.shell_completion import complete_models
 from smolvideo.engines import ENGINES
-from smolvideo.errors import EXIT_SOME_FAILED
+from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.readers import READERS
 from smolvideo.replay import ReplayOptions, open_replays
 from smolvideo.replay.engines import EnginePool
@@ -36,7 +36,7 @@ class ReplayFlags(Flags, section="Replay"):
         help="Only the record of this number, from 1.",
     )
     videos: Path | None = flag(
-        type=FolderPath(),
+        type=FilePath(),
         metavar="DIR",
         show_default="where they were",
         help="Folder in which sources are found by their names; needed for a run of eval.",
@@ -50,6 +50,7 @@ class ReplayFlags(Flags, section="Replay"):
         "-m",
         metavar="NAME",
         show_default="as recorded",
+        shell_complete=complete_models,
         help="The model's name, hub id or folder, for example where it lies now.",
     )
     adapter: Path | None = flag(
@@ -94,6 +95,8 @@ def replay(given: ReplayCommandFlags) -> int | None:
     smolvideo replay runs/mine --videos clips/
     """
     screen = open_screen(quiet=given.quiet)
+    if given.videos is not None and not given.videos.is_dir():
+        raise UsageError(f"`--videos {given.videos}` is no folder")
     options = ReplayOptions(
         reader=given.reader,
         model=given.model,

@@ -83,7 +83,8 @@ def test_help_is_in_sections() -> None:
     text = run("ask", "--help").stdout
     headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
     wanted = (
-        "Question Conversation Model Frames Prompt Answer Choices Download Output Terminal Other"
+        "Question Conversation Model Frames Prompt Answer Choices Evidence Download "
+        "Output Terminal Other"
     )
     assert headings == wanted.split()
 
