@@ -6,16 +6,12 @@ import click
 
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, SectionCommand, flag, takes
-from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.outputs import check_folder, wrap_write_errors
-from smolvideo.cli.tune_options import DataFlags, TuneModelFlags, read_tune_spec
-from smolvideo.cli.tune_report import draw_curves
-from smolvideo.cost.choose import all_drawn
+from smolvideo.cli.tune_options import DataFlags, TuneModelFlags, choose_tuned_model
+from smolvideo.cli.tune_report import NoticeLog, report_result, tune_with_progress
 from smolvideo.engines.devices import set_num_threads
-from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import open_screen
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.tuning import TuningProgress, show_tune_result
 from smolvideo.tune.options import TuneOptions
 
 
@@ -95,10 +91,9 @@ def align(given: AlignFlags) -> None:
     screen = open_screen(quiet=given.quiet)
     check_folder("--out", given.out)
     set_num_threads()  # before torch is imported
-    from smolvideo.tune.card import NOT_HELD_OUT, losses, model_card, score_rows
     from smolvideo.tune.items import left_out, read_items
     from smolvideo.tune.preferences import PreferenceOptions
-    from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
+    from smolvideo.tune.run import Machine, TuneRequest
 
     options = TuneOptions(
         steps=given.steps,
@@ -114,27 +109,15 @@ def align(given: AlignFlags) -> None:
     )
     preferences = PreferenceOptions(given.beta, given.answer_weight)
     items = read_items(given.data, media=given.media, allow_outside=given.allow_outside, pairs=True)
-    noted: list[str] = []
-
-    def note(sentence: str) -> None:
-        noted.append(sentence)
-        screen.notice(sentence)
-
+    notices = NoticeLog(screen)
     if given.skip_faulty:
         for sentence in left_out(items):
-            note(sentence)
-    with StageProgress(screen) as stages, wrap_write_errors(given.out):
-        spec = choose_engine(
-            given,
-            screen,
-            drawn=lambda: all_drawn([one.source for i in items.items for one in i.media][:50]),
-            frames=options.max_frames,
-            stages=stages,
-        )
-        checkpoint = read_tune_spec(given, spec).checkpoint(
-            weights=True, on_progress=stages.on_progress
-        )
-        cache = open_feature_cache("native", on_note=note)
+            notices(sentence)
+    with wrap_write_errors(given.out):
+        with StageProgress(screen) as stages:
+            spec = choose_tuned_model(given, items, screen, stages, max_frames=options.max_frames)
+            checkpoint = spec.checkpoint(weights=True, on_progress=stages.on_progress)
+        cache = open_feature_cache("native", on_note=notices)
         request = TuneRequest(
             items,
             checkpoint,
@@ -144,19 +127,5 @@ def align(given: AlignFlags) -> None:
             skip_faulty=given.skip_faulty,
             preferences=preferences,
         )
-        with TuningProgress(screen) as progress:
-            result = tune(
-                request, on_progress=stages.on_progress, on_step=progress.show, on_note=note
-            )
-        write_text_atomic(given.out / "README.md", model_card(result, None, noted), overwrite=True)
-        draw_curves(given.out, checkpoint.name)
-        paths = [given.out / "best", *([merge(request)] if given.merge else [])]
-    show_tune_result(screen, result, score_rows(result), None)
-    if losses(result) is None:
-        screen.notice(NOT_HELD_OUT)
-    facts = {**result_facts(result), "notices": noted}
-    del facts["lines"]
-    if given.as_json:
-        screen.write(json_line(facts) + "\n")
-    else:
-        screen.write_paths(paths)
+        result = tune_with_progress(request, notices)
+        report_result(request, result, notices, merges=given.merge, as_json=given.as_json)

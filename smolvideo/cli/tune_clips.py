@@ -10,18 +10,16 @@ import click
 
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.flags import SectionCommand, takes
-from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.outputs import check_folder, wrap_write_errors
-from smolvideo.cli.tune_options import TuneFlags, read_options, read_tune_spec
-from smolvideo.cli.tune_report import draw_curves
-from smolvideo.cost.choose import all_drawn
+from smolvideo.cli.tune_options import TuneFlags, choose_tuned_model, read_options
+from smolvideo.cli.tune_report import NoticeLog, report_result, tune_with_progress
 from smolvideo.engines import EngineSpec
 from smolvideo.engines.devices import set_num_threads
 from smolvideo.models import Checkpoint, lookup_model
-from smolvideo.records import json_line, write_text_atomic
+from smolvideo.records import json_line
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.progress_bar import StageProgress
-from smolvideo.show.tuning import TuningProgress, show_tune_plan, show_tune_result
+from smolvideo.show.tuning import show_tune_plan
 from smolvideo.tune.options import NamedModel, PlannedModel, TuneOptions
 
 if TYPE_CHECKING:
@@ -48,14 +46,7 @@ def clips(given: TuneFlags) -> int | None:
 
     items = read_items(given.data, media=given.media, allow_outside=given.allow_outside)
     with StageProgress(screen) as stages:
-        spec = choose_engine(
-            given,
-            screen,
-            drawn=lambda: all_drawn([one.source for i in items.items for one in i.media][:50]),
-            frames=options.max_frames,
-            stages=stages,
-        )
-        spec = read_tune_spec(given, spec)
+        spec = choose_tuned_model(given, items, screen, stages, max_frames=options.max_frames)
     if given.dry_run:
         _check_inputs(given, spec, items, screen)
         _plan(given, spec, options, screen)
@@ -64,11 +55,7 @@ def clips(given: TuneFlags) -> int | None:
         _check_memory(spec, options)
         checkpoint = spec.checkpoint(weights=True, on_progress=stages.on_progress)
     with wrap_write_errors(given.out):
-        try:
-            _tune(_Run(given, spec, options, checkpoint, screen), items)
-        except KeyboardInterrupt:
-            screen.notice(f"the run is in `{given.out}`: the same command resumes it")
-            raise
+        _tune(_Run(given, spec, options, checkpoint, screen), items)
     return None
 
 
@@ -82,34 +69,24 @@ class _Run:
 
 
 def _tune(run: _Run, items: "Items") -> None:
-    from smolvideo.tune.card import NOT_HELD_OUT, losses, model_card, score_rows
     from smolvideo.tune.exam import check_exam, sit_exam
     from smolvideo.tune.items import left_out
     from smolvideo.tune.rehearsal import open_rehearsal
-    from smolvideo.tune.run import Machine, TuneRequest, merge, result_facts, tune
+    from smolvideo.tune.run import Machine, TuneRequest
 
-    given, screen, checkpoint = run.given, run.screen, run.checkpoint
-    noted: list[str] = []
-
-    def note(sentence: str) -> None:
-        noted.append(sentence)
-        screen.notice(sentence)
-
-    machine = Machine(
-        given.device,
-        given.dtype,
-        given.arithmetic,
-        open_feature_cache("native", on_note=note),
-    )
+    given, checkpoint = run.given, run.checkpoint
+    notices = NoticeLog(run.screen)
+    cache = open_feature_cache("native", on_note=notices)
+    machine = Machine(given.device, given.dtype, given.arithmetic, cache)
     rehearsal = open_rehearsal(
-        _rehearse(given, checkpoint, note),
+        _rehearse(given, checkpoint, notices),
         checkpoint,
         media=given.media,
         allow_outside=given.allow_outside,
     )
     if given.skip_faulty:
         for sentence in left_out(items):
-            note(sentence)
+            notices(sentence)
     request = TuneRequest(
         items,
         checkpoint,
@@ -119,42 +96,28 @@ def _tune(run: _Run, items: "Items") -> None:
         machine=machine,
         skip_faulty=given.skip_faulty,
     )
-    before = after = None
-    if given.exam is not None:
-        check_exam(given.exam, checkpoint)
-    with StageProgress(screen) as stages:
-        if given.exam is not None:
-            before = sit_exam(
-                given.exam,
-                checkpoint,
-                given.out / "exam" / "before",
-                machine,
-                on_progress=stages.on_progress,
-            )
-        with TuningProgress(screen) as progress:
-            result = tune(
-                request, on_progress=stages.on_progress, on_step=progress.show, on_note=note
-            )
-    if given.exam is not None:
-        tuned = _tuned_checkpoint(run, given.out / "best")
-        after = sit_exam(given.exam, tuned, given.out / "exam" / "after", machine)
-    exam = (before, after) if before is not None and after is not None else None
-    # Everything that is about the run, then its data for programs.
-    write_text_atomic(given.out / "README.md", model_card(result, exam, noted), overwrite=True)
-    draw_curves(given.out, checkpoint.name)
-    facts = {**result_facts(result), "exam": exam, "notices": noted}
-    del facts["lines"]
-    write_text_atomic(given.out / "result.json", json_line(facts) + "\n", overwrite=True)
-    show_tune_result(screen, result, score_rows(result), exam)
-    if losses(result) is None:
-        screen.notice(NOT_HELD_OUT)
-    paths = [given.out / "best"]
-    if given.merge and run.options.method != "full":
-        paths.append(merge(request))
-    if given.as_json:
-        screen.write(json_line(facts) + "\n")
+    exam = None
+    if given.exam is None:
+        result = tune_with_progress(request, notices)
     else:
-        screen.write_paths(paths)
+        check_exam(given.exam, checkpoint)
+        folder = given.out / "exam"
+        with StageProgress(run.screen) as stages:
+            on_progress = stages.on_progress
+            before = sit_exam(
+                given.exam, checkpoint, folder / "before", machine, on_progress=on_progress
+            )
+        result = tune_with_progress(request, notices)
+        tuned = _tuned_checkpoint(run, given.out / "best")
+        exam = before, sit_exam(given.exam, tuned, folder / "after", machine)
+    report_result(
+        request,
+        result,
+        notices,
+        exam=exam,
+        merges=given.merge and run.options.method != "full",
+        as_json=given.as_json,
+    )
 
 
 def _rehearse(given: TuneFlags, checkpoint: Checkpoint, note: Callable[[str], None]) -> str:

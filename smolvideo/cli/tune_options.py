@@ -1,15 +1,26 @@
 """Options of ``smolvideo tune``, and their conversion to ``TuneOptions``."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, argument, flag
+from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.model_options import ModelFlags
+from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import ARITHMETICS, EngineSpec
 from smolvideo.errors import UsageError
+from smolvideo.show.console import Output
+from smolvideo.show.progress_bar import StageProgress
 from smolvideo.tune.options import METHODS, PARTS, TuneOptions
+
+if TYPE_CHECKING:
+    from smolvideo.tune.items import Items
+
+_LOOKED_AT = 50
+"""Clips that are opened to find out whether all are drawn."""
 
 
 class TuneModelFlags(ModelFlags, section="Model"):
@@ -217,8 +228,17 @@ def read_options(given: TuneFlags) -> TuneOptions:
     )
 
 
-def read_tune_spec(given: TuneModelFlags, spec: EngineSpec) -> EngineSpec:
-    """Return ``spec`` with the options of this command."""
-    from dataclasses import replace
-
+def choose_tuned_model(
+    given: TuneModelFlags,
+    items: "Items",
+    screen: Output,
+    stages: StageProgress,
+    *,
+    max_frames: int,
+) -> EngineSpec:
+    """Return the model to tune, ``auto`` replaced, and how it is computed; as ``choose_engine``."""
+    sources = [medium.source for item in items.items for medium in item.media][:_LOOKED_AT]
+    spec = choose_engine(
+        given, screen, drawn=lambda: all_drawn(sources), frames=max_frames, stages=stages
+    )
     return replace(spec, device=given.device, dtype=given.dtype, arithmetic=given.arithmetic)

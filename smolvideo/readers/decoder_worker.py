@@ -8,6 +8,7 @@ request for ``_IDLE_SECONDS``. It has no access to models, questions or the netw
 import contextlib
 import ctypes
 import faulthandler
+import mmap
 import os
 import signal
 import sys
@@ -223,7 +224,7 @@ def _resident_bytes() -> int | None:
     """Return the resident memory of this process; None on systems without ``/proc``."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return int(pages) * mmap.PAGESIZE
     except (OSError, ValueError, IndexError):
         return None
 

@@ -122,7 +122,7 @@ class _ChildProcess(NamedTuple):
     """A process and its pipe: it sends None before the rendezvous, later its error."""
 
     process: Any
-    pipe: Connection
+    pipe: Any  # a Connection, but on Windows a PipeConnection
 
 
 def _wait_until_ready(children: list[_ChildProcess]) -> None:
@@ -141,7 +141,7 @@ def _wait_until_ready(children: list[_ChildProcess]) -> None:
                 raise _loss_error([child])
 
 
-def _receive(pipe: Connection) -> str | None:
+def _receive(pipe: Any) -> str | None:
     try:
         message: str | None = pipe.recv()
     except (EOFError, OSError):

@@ -145,6 +145,7 @@ def test_pairs_are_aligned(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["beta"] == 0.1
+    assert json.loads((out / "result.json").read_text("utf-8")) == result
     assert (out / "best" / "adapter_config.json").exists()
     assert "| rejected answers to the same |" in (out / "README.md").read_text("utf-8")
 

@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rate", type=float, default=None)
+    parser.add_argument("--beta", type=float, default=PreferenceOptions.beta)
+    parser.add_argument("--answer-weight", type=float, default=PreferenceOptions.answer_weight)
     given = parser.parse_args()
     nano = open_checkpoint("nano")
     options = TuneOptions(
@@ -58,7 +60,13 @@ def main() -> None:
         _, held = split_items(items.items, options.held_out, options.seed)
         out = Path(folder) / "out"
         before = greedy(nano, held, options.max_frames)
-        request = TuneRequest(items, nano, options, out, preferences=PreferenceOptions())
+        request = TuneRequest(
+            items,
+            nano,
+            options,
+            out,
+            preferences=PreferenceOptions(given.beta, given.answer_weight),
+        )
         result = tune(request)
         after = greedy(nano.with_adapter(out), held, options.max_frames)
     print(  # noqa: T201 -- a program
