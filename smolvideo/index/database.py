@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from smolvideo.errors import RecordError
 from smolvideo.files import data_dir, make_folders
+from smolvideo.index.text_query import TOKENIZER
 from smolvideo.sanitize import display_path
 
 SCHEMA_VERSION = 1
@@ -20,9 +21,6 @@ _APPLICATION_ID = 0x534D4F56
 """``SMOV``: what tells our files from other databases (https://www.sqlite.org/fileformat2.html)."""
 BUSY_SECONDS = 30.0
 """How long a process waits for another one's write, which takes milliseconds."""
-
-TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
-"""Words without accents, by their English stems: ``dogs`` finds ``dog``."""
 
 _SCHEMA = f"""
 CREATE TABLE content (

@@ -31,7 +31,7 @@ from smolvideo.index.options import IndexOptions
 from smolvideo.index.search_types import Candidate, SearchedVideo
 from smolvideo.index.store import IndexStore
 from smolvideo.index.text_match import match_texts
-from smolvideo.index.text_query import MAX_CHARACTERS, match_any, query_terms
+from smolvideo.index.text_query import MAX_CHARACTERS, query_terms
 from smolvideo.pipeline import notices_for_model
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.readers import open_video
@@ -161,12 +161,12 @@ class VideoSearch:
         if not self.options.confirm:
             limit = max(limit, 4 * self.options.limit)
         within = None if self._is_whole_index(indexed) else sorted(indexed)
-        by_text = self.store.search(match_any(query_terms(query)), contents=within, limit=limit)
-        for content, window, _ in by_text:
+        by_text = self.store.search(query, contents=within, limit=limit)
+        for content, window in by_text:
             if content in indexed:  # not one that another process has just added
                 yield content, window
         if self.options.confirm and len(by_text) < limit:
-            seen = {window.id for _, window, _ in by_text}
+            seen = {window.id for _, window in by_text}
             yield from self.store.spread(sorted(indexed), limit - len(by_text), without=seen)
 
     def _current(self, candidates: Sequence[Candidate]) -> list[Candidate]:

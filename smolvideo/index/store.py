@@ -20,6 +20,7 @@ from typing import Any
 from smolvideo.index.claims import is_alive
 from smolvideo.index.database import IndexDatabase
 from smolvideo.index.entries import ContentEntry, IndexedWindow, IndexStatus
+from smolvideo.index.text_query import loosening, query_terms, stems_of
 from smolvideo.sampling.options import subsample
 from smolvideo.subtitles import Cue
 
@@ -220,28 +221,58 @@ class IndexStore(IndexDatabase):
         )
 
     def search(
-        self, expression: str, *, contents: Sequence[int] | None = None, limit: int = 200
-    ) -> list[tuple[int, IndexedWindow, float]]:
-        """Return the best matches of an FTS5 expression by BM25: content, window, score.
+        self, query: str, *, contents: Sequence[int] | None = None, limit: int = 200
+    ) -> list[tuple[int, IndexedWindow]]:
+        """Return at most ``limit`` windows with words of ``query``, each with its content: those
+        with all words first, then those with all but one, and so on, each group by BM25.
 
-        A higher score is better. What is written on screen counts twice as much as a note.
+        What is written on screen counts twice as much as a note.
         """
-        inside, values = "", []
+        terms = query_terms(query)
+        counts = self._document_counts(terms)
+        known = sorted((term for term in terms if counts[term]), key=lambda term: counts[term])
+        found: dict[int, tuple[int, IndexedWindow]] = {}
+        for expression in loosening(known):
+            if len(found) >= limit:
+                break
+            for content, window in self._matches(expression, contents, limit):
+                found.setdefault(window.id, (content, window))
+        return [*found.values()][:limit]
+
+    def _matches(
+        self, expression: str, contents: Sequence[int] | None, limit: int
+    ) -> list[tuple[int, IndexedWindow]]:
+        """Return the best matches of an FTS5 expression, of the newest ``_MAX_RANKED`` with it:
+        BM25 takes long, and says little about words that are in most windows."""
+        join, inside, values = "", "", []
         if contents is not None:
+            join = "JOIN window ON window.id = window_text.rowid"
             inside = "AND window.content IN (SELECT value FROM json_each(?))"
             values.append(json.dumps([*contents]))
         rows = self._rows(
-            f"SELECT {_WINDOW}, -found.score FROM (SELECT window_text.rowid AS id, "
-            "bm25(window_text, 1.0, 2.0, 1.0) AS score FROM window_text "
-            f"{'JOIN window ON window.id = window_text.rowid' if inside else ''} "
-            f"WHERE window_text MATCH ? {inside} ORDER BY score LIMIT ?) AS found "
-            "JOIN window ON window.id = found.id ORDER BY found.score, window.id",
+            f"SELECT {_WINDOW} FROM (SELECT window_text.rowid AS id, "
+            f"bm25(window_text, 1.0, 2.0, 1.0) AS score FROM window_text {join} "
+            f"WHERE window_text MATCH ? {inside} ORDER BY window_text.rowid DESC LIMIT ?) AS found "
+            "JOIN window ON window.id = found.id ORDER BY found.score, window.id LIMIT ?",
             expression,
             *values,
+            _MAX_RANKED,
             limit,
         )
-        found = zip(self._windows_of(rows), rows, strict=True)
-        return [(content, window, row[-1]) for (content, window), row in found]
+        return self._windows_of(rows)
+
+    def _document_counts(self, terms: Sequence[str]) -> dict[str, int]:
+        """Return the number of windows with each term, of all windows."""
+        with self._errors():
+            self._database.execute(
+                "CREATE VIRTUAL TABLE IF NOT EXISTS temp.words "
+                "USING fts5vocab ('main', 'window_text', 'row')"
+            )
+        counts = {}
+        for term, stems in zip(terms, stems_of(terms), strict=True):
+            rows = [self._row("SELECT doc FROM temp.words WHERE term = ?", one) for one in stems]
+            counts[term] = min((int(row[0]) if row else 0 for row in rows), default=0)
+        return counts
 
     def _windows_of(self, rows: Sequence[Any]) -> list[tuple[int, IndexedWindow]]:
         with self._errors():
@@ -279,6 +310,8 @@ class IndexStore(IndexDatabase):
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+
+_MAX_RANKED = 2_000
 
 _ENTRY = (
     "id, sha256, settings_key, model, window_seconds, duration_seconds, error, is_complete, "

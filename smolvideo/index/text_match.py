@@ -4,9 +4,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from smolvideo.index.database import TOKENIZER
 from smolvideo.index.entries import IndexedWindow
-from smolvideo.index.text_query import query_terms
+from smolvideo.index.text_query import TOKENIZER, query_terms
 from smolvideo.subtitles import Cue
 
 

@@ -4,11 +4,18 @@ https://www.sqlite.org/fts5.html#full_text_query_syntax
 """
 
 import re
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 
 MAX_TERMS = 32
 """Further words of a query are left out of the text search; the question about frames has all."""
 MAX_CHARACTERS = 2_000
+
+_MAX_LEFT_OUT = 8
+"""Words of a query up to which each is left out in turn."""
+
+TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
+"""Words without accents, by their English stems: ``dogs`` finds ``dog``."""
 
 _WORD = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(
@@ -32,15 +39,40 @@ def query_terms(query: str) -> tuple[str, ...]:
     return tuple((content or words)[:MAX_TERMS])
 
 
-def match_any(terms: Sequence[str]) -> str:
-    """Return the FTS5 expression for rows with any of ``terms``, which ``query_terms`` made.
+def loosening(terms: Sequence[str]) -> Iterator[str]:
+    """Yield FTS5 expressions for rows with all ``terms``, with all but one, with fewer, and at last
+    with any of them.
 
-    >>> match_any(("red", "or"))
-    '"red" OR "or"'
+    ``terms`` are words of ``query_terms``, the rarest first; of many the most frequent are left out
+    together.
+
+    >>> [*loosening(("red", "or", "x"))][:4]
+    ['"red" AND "or" AND "x"', '"red" AND "or"', '"red" AND "x"', '"or" AND "x"']
     """
-    return " OR ".join(f'"{term}"' for term in terms)
+    quoted = [f'"{term}"' for term in terms]
+    if not quoted:
+        return
+    yield " AND ".join(quoted)
+    if 2 < len(quoted) <= _MAX_LEFT_OUT:
+        for left_out in reversed(range(len(quoted))):
+            yield " AND ".join(quoted[:left_out] + quoted[left_out + 1 :])
+    for count in range(len(quoted) - 2, 1, -1):
+        yield " AND ".join(quoted[:count])
+    if len(quoted) > 1:
+        yield from quoted
 
 
-def match_all(terms: Sequence[str]) -> str:
-    """Return the FTS5 expression for rows with all of ``terms``."""
-    return " AND ".join(f'"{term}"' for term in terms)
+def stems_of(terms: Sequence[str]) -> list[list[str]]:
+    """Return the tokens of each term in the index: its stem, or several where the tokenizer splits
+    it."""
+    database = sqlite3.connect(":memory:")
+    try:
+        database.execute(f"CREATE VIRTUAL TABLE texts USING fts5 (a, {TOKENIZER})")
+        database.execute("CREATE VIRTUAL TABLE words USING fts5vocab (texts, instance)")
+        database.executemany("INSERT INTO texts (rowid, a) VALUES (?, ?)", enumerate(terms))
+        stems: list[list[str]] = [[] for _ in terms]
+        for number, stem in database.execute("SELECT doc, term FROM words"):
+            stems[number].append(stem)
+        return stems
+    finally:
+        database.close()

@@ -87,7 +87,7 @@ def test_subtitles_are_in_the_windows_in_which_they_are_shown(
             assert cue.start_seconds < one.end_seconds
             assert cue.end_seconds > one.start_seconds
     word = said[0].text.split()[-1].strip(".!?,")
-    assert store.search(f'cues : "{word}"')
+    assert store.search(word)
 
 
 def test_second_run_computes_nothing(nano: Engine, store: IndexStore, folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_changed_file_is_indexed_again(nano: Engine, store: IndexStore, folder: 
     shutil.copyfile(SAMPLES / "star_up_rotated.mp4", video)
     assert run(nano, store, video) == {"circle.mp4": "made"}
     assert store.status().videos == 1
-    assert not store.search('"circle"')
+    assert not store.search("circle")
 
 
 def test_vanished_files_are_pruned_unless_the_drive_is_gone(
@@ -159,10 +159,10 @@ def test_vanished_files_are_pruned_unless_the_drive_is_gone(
     run(nano, store, folder)
     (folder / "circle.mp4").unlink()
     assert prune(store, [folder]) == 1
-    assert store.search('"circle"'), "the copy is still there"
+    assert store.search("circle"), "the copy is still there"
     (folder / "z again.mp4").unlink()
     assert prune(store, [folder / "z again.mp4"]) == 1
-    assert not store.search('"circle"')
+    assert not store.search("circle")
     files = store.status().files
     moved = folder.with_name("unplugged")
     folder.rename(moved)

@@ -3,17 +3,18 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolvideo.errors import RecordError
 from smolvideo.index.claims import is_alive, this_process
 from smolvideo.index.entries import IndexedWindow
 from smolvideo.index.store import IndexStore
-from smolvideo.index.text_query import MAX_TERMS, match_all, match_any, query_terms
+from smolvideo.index.text_query import MAX_TERMS, loosening, query_terms, stems_of
 from smolvideo.subtitles import Cue
 
 OURS = this_process()
@@ -38,8 +39,7 @@ def store(tmp_path: Path) -> IndexStore:
 
 
 def notes(store: IndexStore, query: str, **more: object) -> list[str]:
-    found = store.search(match_any(query_terms(query)), **more)  # type: ignore[arg-type]
-    return [one.note for _, one, _ in found]
+    return [one.note for _, one in store.search(query, **more)]  # type: ignore[arg-type]
 
 
 def test_windows_are_found_by_stems_of_their_words(store: IndexStore) -> None:
@@ -62,7 +62,7 @@ def test_window_returns_as_it_was_written(store: IndexStore) -> None:
     ((content, found),) = store.windows([1])
     assert (content, found) == (1, IndexedWindow(**{**vars(first), "id": found.id}))
     assert store.window_numbers("a") == {0}
-    assert [one.cues for _, one, _ in store.search('"hello"')] == [cues]
+    assert [one.cues for _, one in store.search("hello")] == [cues]
 
 
 def test_search_is_limited_to_contents(store: IndexStore) -> None:
@@ -74,16 +74,31 @@ def test_search_is_limited_to_contents(store: IndexStore) -> None:
     assert notes(store, "cat", contents=[]) == []
 
 
-@given(st.text(max_size=60))
-def test_any_query_is_searched_as_words(text: str) -> None:
-    terms = query_terms(text)
+@pytest.fixture(scope="module")
+def text_table() -> Iterator[sqlite3.Connection]:
     database = sqlite3.connect(":memory:")
     database.execute("CREATE VIRTUAL TABLE t USING fts5 (note, screen_text, cues)")
     database.execute("INSERT INTO t VALUES ('a note', '', '')")
-    for expression in (match_any(terms), match_all(terms)):
-        if expression:
-            database.execute("SELECT * FROM t WHERE t MATCH ?", (expression,)).fetchall()
+    yield database
     database.close()
+
+
+@settings(max_examples=40)
+@given(text=st.text(max_size=60))
+def test_any_query_is_searched_as_words(text_table: sqlite3.Connection, text: str) -> None:
+    terms = query_terms(text)
+    stems_of(terms)
+    for expression in loosening(terms):
+        text_table.execute("SELECT * FROM t WHERE t MATCH ?", (expression,)).fetchall()
+
+
+def test_windows_with_more_of_the_words_come_first(store: IndexStore) -> None:
+    add(store, "a", "red", "red circle", "red circle left", "circle left", "blue", "red red red")
+    found = notes(store, "a red circle on the left")
+    assert found[0] == "red circle left"
+    assert set(found[1:3]) == {"circle left", "red circle"}
+    assert set(found[3:]) == {"red", "red red red"}
+    assert notes(store, "zebra red") == notes(store, "red")
 
 
 @pytest.mark.parametrize(
