@@ -1,8 +1,9 @@
 """Questions that confirm a hit: what the model is asked about the frames of a window.
 
 A published model is asked once whether the video shows the query. ``nano`` was trained on a few
-wordings: for each thing that the query names it is asked whether there is one, and where the query
-says how it moves, which way. Of a query in none of its words it is asked nothing.
+wordings: for each thing that the query names it is asked whether there is one, where the query says
+how it moves, which way, and for a word or number what the text says. Of a query in none of its
+words it is asked nothing.
 """
 
 import math
@@ -22,7 +23,8 @@ MAX_QUERY_CHARACTERS = 300
 @dataclass(frozen=True)
 class Check:
     """A question about frames, with the answers that are compared, and the index of the one that
-    confirms the query. ``is_presence``: a single frame can answer it."""
+    confirms the query. Of a single answer the probability is not compared with others.
+    ``is_presence``: a single frame can answer it."""
 
     question: str
     choices: tuple[str, ...]
@@ -49,6 +51,7 @@ _BEHIND = re.compile(
     rf"\s*\b(?:on|with|in front of) (?:an? )?({'|'.join(BACKGROUNDS)})(?: background)?\b",
     re.IGNORECASE,
 )
+_TEXT = re.compile(r"(?:the )?(?:word|number|text|sign)s?\s+\W?(\w{1,12})\W?|([A-Z]{2,12}|\d{1,6})")
 _JOINTS = re.compile(r"\s+(?:and|past|beside|with)\s+|\s*,\s*", re.IGNORECASE)
 _THING = re.compile(
     r"(?:an? |the |some )?((?:(?:red|green|blue|yellow|purple|orange) )?"
@@ -60,6 +63,10 @@ _THING = re.compile(
 def _nano_checks(text: str) -> list[Check]:
     """Return checks in the wordings of ``smolvideo.train.world.question``."""
     checks: list[Check] = []
+    written = _TEXT.fullmatch(text)
+    if written:
+        caption = (written[1] or written[2]).upper()
+        return [Check("What does the text say?", (caption,), 0)]
     behind = _BEHIND.search(text)
     if behind:
         text = text[: behind.start()] + text[behind.end() :]

@@ -1,5 +1,6 @@
 """Scores of checks given frames of a window: all of them, or a part, which are encoded once."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -118,8 +119,10 @@ class FrameScores:
             message = Message("user", (batch, check.question))
             checkpoint = self._engine.checkpoint
             prompt = pack_prompt((message,), checkpoint, self._options)
-            found = choice_log_probabilities(scorer, checkpoint, prompt, check.choices)
             self.frames_read += len(batch)
+            if len(check.choices) == 1:
+                return [math.exp(one) for one in scorer.score(prompt, check.choices)]
+            found = choice_log_probabilities(scorer, checkpoint, prompt, check.choices)
             scale = self._scale if check.choices == YES_NO else IDENTITY
             return scale.probabilities(found)
 

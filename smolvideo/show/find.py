@@ -9,7 +9,7 @@ from PIL import Image
 from rich.text import Text
 
 from smolvideo.formatting import format_count, format_span
-from smolvideo.frames import FrameBatch, VideoMetadata
+from smolvideo.frames import FrameBatch, Images, VideoMetadata
 from smolvideo.index.hits import Hit, SearchResult
 from smolvideo.index.pictures import picture_of
 from smolvideo.index.search import ScopeCost
@@ -72,25 +72,28 @@ def _show_strip(
     if kind in ("none", "times"):
         return
     chosen = [(hit, picture_of(hit, reader=reader)) for hit in hits[:_MAX_PICTURES]]
-    shown = [(hit, picture) for hit, picture in chosen if picture is not None]
-    if not shown:
+    if all(picture is None for _, picture in chosen):
         return
-    images = np.stack([_letterboxed(picture) for _, picture in shown])
-    names = {Path(hit.path).name for hit, _ in shown}
+    images = np.stack([_letterboxed(picture) for _, picture in chosen])
+    names = {Path(hit.path).name for hit, _ in chosen}
     metadata = VideoMetadata(
         width=_STRIP_WIDTH,
         height=_STRIP_HEIGHT,
-        duration_seconds=max(hit.end_seconds for hit, _ in shown),
+        duration_seconds=max(hit.end_seconds for hit, _ in chosen),
         name=names.pop() if len(names) == 1 else f"{len(names)} videos",
+        kind="frames",  # numbered, as for `--open`
     )
-    times = tuple(hit.start_seconds for hit, _ in shown)
+    times = tuple(hit.start_seconds for hit, _ in chosen)
     show_filmstrip(screen, [FrameBatch(images, times, metadata)], filmstrip, every_frame=True)
 
 
-def _letterboxed(picture: np.ndarray) -> np.ndarray:
+def _letterboxed(picture: Images | None) -> Images:
+    """Return a picture with bars; black for one that cannot be decoded, to keep the numbers."""
+    canvas = Image.new("RGB", (_STRIP_WIDTH, _STRIP_HEIGHT))
+    if picture is None:
+        return np.asarray(canvas)
     image = Image.fromarray(picture)
     image.thumbnail((_STRIP_WIDTH, _STRIP_HEIGHT))
-    canvas = Image.new("RGB", (_STRIP_WIDTH, _STRIP_HEIGHT))
     canvas.paste(image, ((_STRIP_WIDTH - image.width) // 2, (_STRIP_HEIGHT - image.height) // 2))
     return np.asarray(canvas)
 

@@ -197,6 +197,8 @@ def test_checks_of_nano_are_in_the_words_of_its_training() -> None:
         ("Which way does the red circle move?", "left"),
         ("Is there a blue square?", "yes"),
     ]
+    for query, caption in (("the word stop", "STOP"), ("number 42", "42"), ("EXIT", "EXIT")):
+        assert questions(query) == [("What does the text say?", caption)]
     assert questions("circles") == [("Is there a circle?", "yes")]
     assert questions("the star moves") == [
         ("Is there a star?", "yes"),
