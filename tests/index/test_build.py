@@ -16,7 +16,7 @@ from smolvideo.index.options import screen_text
 from smolvideo.summaries import list_items
 
 SAMPLES = ROOT / "samples"
-FEW = IndexOptions(window_seconds=2.0, max_frames=2)
+FEW = IndexOptions(window_seconds=5.0, max_frames=2)
 
 
 @pytest.fixture(scope="module")
