@@ -107,8 +107,8 @@ def rebuild(given: AddFlags) -> int:
         store.rebuild_text()
         named = (*given.sources, *read_list(given))
         folders = [Path(str(one)) for one in named] if named else None
-        known = store.paths(folders)
         prune(store, folders)
+        known = store.paths(folders)
         store.drop_windows(sorted({content for _, content in known}))
     sources = named or tuple(path for path, _ in known)
     if not sources:
