@@ -25,7 +25,7 @@ class AlignTrainingFlags(Flags, section="Training"):
         help="How closely the model is held to the untuned one: smaller is freer.",
     )
     answer_weight: float = flag(
-        default=0.2,
+        default=1.0,
         type=FloatType(min=0),
         metavar="X",
         help="Weight of the loss of the better answer itself, beside the preference.",

@@ -33,7 +33,7 @@ class PreferenceOptions:
     answer's tokens is added (arXiv 2404.19733), so that its own probability does not fall."""
 
     beta: float = 0.1
-    answer_weight: float = 0.2
+    answer_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.beta < math.inf:

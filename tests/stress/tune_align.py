@@ -1,6 +1,6 @@
 """DPO of nano towards answers in one word: greedy answers to held-out prompts before and after.
 
-python tests/stress/tune_align.py --clips 60 --steps 60
+python tests/stress/tune_align.py --clips 300 --steps 200
 """
 
 import argparse
@@ -40,9 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--clips", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=None)
+    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=PreferenceOptions.beta)
     parser.add_argument("--answer-weight", type=float, default=PreferenceOptions.answer_weight)
     given = parser.parse_args()
