@@ -99,7 +99,7 @@ class AnswerEvidence:
 
     ``frames`` are empty unless ``verdict`` is ``frames``, the best first; ``text``
     says in words what was found. ``score`` is the mean probability of the answer's tokens given all
-    frames, ``blank_score`` that given grey ones, and ``reversed_score`` that given the frames in
+    frames, ``blank_score`` that given grey ones, and ``reversed_score`` that given some of them in
     reverse order. ``readings`` is the number of frames of all readings over that of the prompt, and
     ``seconds`` what they took.
     """

@@ -19,13 +19,17 @@ from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.show.progress_bar import StageProgress
 
+_ROOM = 64
+"""Tokens of room for an answer that is tokenized again, perhaps into more tokens."""
+
 
 class ProofFlags(Flags, section="Evidence"):
     """How an answer is proved."""
 
     why: bool = flag(
+        excludes=("schema",),
         help="Show the frames that carry the answer: those that alone keep its score. They are not "
-        "encoded again; the prompt is read up to three more times."
+        "encoded again; the prompt is read up to three more times.",
     )
     check: bool = flag(
         help="Ask the same with grey frames, shuffled frames, and frames half a sampling step "
@@ -58,7 +62,7 @@ def open_session(engine: Engine, prepared: PreparedPrompt) -> Session | None:
     """Open a session with room for the prompt and its answer; None if the engine has none."""
     if not isinstance(engine, SessionEngine):
         return None
-    tokens = len(prepared.prompt) + prepared.generation.max_new_tokens
+    tokens = len(prepared.prompt) + prepared.generation.max_new_tokens + _ROOM
     return engine.open_session(cache_capacity=min(tokens, engine.checkpoint.context_tokens))
 
 

@@ -13,6 +13,7 @@ from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.engines.choices import choice_log_probabilities
 from smolvideo.errors import UsageError
 from smolvideo.evidence.other_frames import frame_batches, pack_with, select_frames
+from smolvideo.formatting import format_clock
 from smolvideo.frames import FrameBatch, blank_images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt
@@ -22,11 +23,13 @@ from smolvideo.prompt import Prompt
 
 @dataclass(frozen=True)
 class FramePosition:
-    """A frame of the prompt: its source (from 0), its place in the batch, its time in seconds."""
+    """A frame of the prompt: its source (from 0), its place in the batch, its time in seconds, and
+    its name for the user."""
 
     source: int
     index: int
     seconds: float
+    name: str
 
 
 class AnswerScores:
@@ -54,7 +57,7 @@ class AnswerScores:
             raise UsageError("an answer without text has no frames that carry it")
         self._batches = frame_batches(prepared)
         self.positions = tuple(
-            FramePosition(source, index, seconds)
+            FramePosition(source, index, seconds, _name(self._batches, source, index))
             for source, batch in enumerate(self._batches)
             for index, seconds in enumerate(batch.pts_seconds)
         )
@@ -79,16 +82,11 @@ class AnswerScores:
     def reordered(self, shown: Sequence[int], at: Sequence[int]) -> float:
         """Return the score given the frames ``shown`` under the time stamps of the frames ``at``.
 
-        Both are places of ``positions``, of the same sources in the same order.
+        Both are the same places of ``positions``; frames stay within their sources.
         """
         self.frames_read += len(shown)
-        return self._score(self._session.select_images(shown), self._prompt(shown, at))
-
-    def reversed(self) -> float:
-        """Return the score given all frames in reverse order, within each source."""
-        places = range(len(self.positions))
-        backwards = sorted(places, key=lambda at: (self.positions[at].source, -at))
-        return self.reordered(backwards, places)
+        by_source = sorted(shown, key=lambda place: self.positions[place].source)
+        return self._score(self._session.select_images(by_source), self._prompt(shown, at))
 
     def blank(self, count: int) -> float:
         """Return the score given ``count`` grey frames in place of the first ones."""
@@ -124,6 +122,18 @@ class AnswerScores:
 
     def _is_of(self, place: int, source: int) -> bool:
         return self.positions[place].source == source
+
+
+def _name(batches: Sequence[FrameBatch], source: int, index: int) -> str:
+    """Name a frame by its time, or by its number where it has no clock; with its source where
+    there are several: ``0:08.5 of source 2``."""
+    batch = batches[source]
+    if batch.metadata.kind == "image":
+        return f"picture {source + 1}" if len(batches) > 1 else "picture"
+    name = f"#{index + 1}"
+    if batch.metadata.kind == "video":
+        name = format_clock(batch.pts_seconds[index], decimals=1)
+    return f"{name} of source {source + 1}" if len(batches) > 1 else name
 
 
 def frames_of_evidence(prepared: PreparedPrompt, evidence: AnswerEvidence) -> list[FrameBatch]:

@@ -4,15 +4,14 @@ A group of frames is sufficient where the model, given nothing else, still says 
 surely. Leaving frames out instead would point nowhere where two frames show the same.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 from smolvideo.answer import AnswerEvidence, EvidenceFrame, EvidenceVerdict
 from smolvideo.evidence.answer_scores import AnswerScores
-from smolvideo.formatting import format_clock
 from smolvideo.progress import OnProgress, Progress, no_progress
 
 MAX_READINGS = 3.0
@@ -22,12 +21,20 @@ MIN_KEPT = 0.8
 _MIN_KEPT_REVERSED = 0.6
 """Below, in reverse order, the answer depends on the order of the frames."""
 _MIN_GAIN = 0.1
-"""Difference of the scores with and without frames below which the frames are not needed."""
+"""Share of the score that grey frames must take away; else the frames are not needed."""
 _GROUPS = 8
+_SPARSE = 2
+"""Frames that are read of each group at first."""
 _MAX_GROUP = 4
 """Frames of the largest group that is pointed at."""
+_MIN_FRAMES = 16
+"""Prompts of fewer frames have the budget of this many: their readings cost next to nothing."""
 _MAX_PLACES = 3
 """Groups that are halved down to single frames, of those that carry the answer."""
+
+
+Group = tuple[int, ...]
+"""Places of frames, in order."""
 
 
 class _OutOfBudgetError(Exception):
@@ -49,18 +56,15 @@ def explain_answer(
     search = _Search(scores, max_readings, on_progress)
     started = clock()
     verdict, groups = search.run()
+    places = [(place, round(search.kept(group), 4)) for group in groups for place in group]
     frames = [
-        EvidenceFrame(
-            scores.positions[place].source,
-            scores.positions[place].seconds,
-            round(search.kept(group), 4),
-        )
-        for group in groups
-        for place in group
+        EvidenceFrame(scores.positions[place].source, scores.positions[place].seconds, kept)
+        for place, kept in places
     ]
+    names = [scores.positions[place].name for place, _ in places]
     return AnswerEvidence(
         verdict=verdict,
-        text=_describe(verdict, frames, scores),
+        text=_describe(verdict, frames, names),
         frames=tuple(frames),
         score=round(search.full, 6),
         blank_score=round(search.blank, 6),
@@ -80,45 +84,66 @@ class _Search:
     full: float = 0.0
     blank: float = 0.0
     backwards: float | None = None
-    _known: dict[range, float] = field(default_factory=dict)
+    _known: dict[Group, float] = field(default_factory=dict)
 
-    def run(self) -> tuple[EvidenceVerdict, list[range]]:
+    def run(self) -> tuple[EvidenceVerdict, list[Group]]:
         """Return the verdict and the groups of frames that carry the answer."""
-        total = len(self.scores.positions)
+        places = tuple(range(len(self.scores.positions)))
         try:
             self.full = self.scores.all()
-            groups = list(_divide(range(total), _GROUPS))
-            self.blank = self._read(len(groups[0]), lambda: self.scores.blank(len(groups[0])))
-            if self.full - self.blank < _MIN_GAIN:
+            groups = list(_divide(places, _GROUPS))
+            few = min(_SPARSE, len(groups[0]))
+            self.blank = self._read(few, lambda: self.scores.blank(few))
+            if self.full - self.blank < _MIN_GAIN * self.full:
                 return "blind", []
-            if total > 1:
-                self.backwards = self._read(total, self.scores.reversed)
-                if self._share(self.backwards) < _MIN_KEPT_REVERSED:
-                    return "order", []
-            carrying = [group for group in groups if self._group(group) >= MIN_KEPT]
+            carrying = self._carrying([_spread(group, _SPARSE) for group in groups])
+            if not carrying:
+                carrying = self._carrying(groups)
+            if not carrying:
+                return "many", []
+            best = self._best_of(carrying)
+            if len(places) > 1 and self._depends_on_order(groups, best[0]):
+                return "order", []
         except _OutOfBudgetError:
             return "budget", []
-        if not carrying:
-            return "many", []
-        best = [self._narrow(group) for group in self._best_of(carrying)]
-        small = [group for group in best if len(group) <= _MAX_GROUP]
+        small = [group for group in map(self._narrow, best) if len(group) <= _MAX_GROUP]
         return ("frames", small) if small else ("many", [])
 
-    def kept(self, group: range) -> float:
+    def _carrying(self, groups: Sequence[Group]) -> dict[int, Group]:
+        """Return those of ``groups`` that carry the answer, by their numbers."""
+        return {
+            number: group for number, group in enumerate(groups) if self._group(group) >= MIN_KEPT
+        }
+
+    def _depends_on_order(self, groups: Sequence[Group], best: Group) -> bool:
+        """Whether ``best`` and a frame of each group say something else in reverse order."""
+        middles = {group[len(group) // 2] for group in groups}
+        places = tuple(sorted(middles | {*best}))
+        forward = self._group(places)
+        moved, others = best[::-1], tuple(sorted(middles - {*best}, reverse=True))
+        # At the beginning and at the end: what is in the middle stays there in reverse order.
+        found = [
+            self._read(len(places), partial(self.scores.reordered, shown, places))
+            for shown in (moved + others, others + moved)
+        ]
+        self.backwards = min(found)
+        return self._share(self.backwards) < _MIN_KEPT_REVERSED * forward
+
+    def kept(self, group: Group) -> float:
         """Share of the score that ``group`` alone keeps; it has been read."""
         return self._share(self._known[group])
 
-    def _best_of(self, groups: Sequence[range]) -> list[range]:
-        """Return up to ``_MAX_PLACES`` of ``groups``, best first, without neighbours of better
-        ones, which show the same more often than not."""
-        chosen: list[range] = []
-        for group in sorted(groups, key=self._known.__getitem__, reverse=True):
-            apart = all(group.stop != one.start and one.stop != group.start for one in chosen)
+    def _best_of(self, groups: Mapping[int, Group]) -> list[Group]:
+        """Return up to ``_MAX_PLACES`` of the numbered ``groups``, best first, without neighbours
+        of better ones, which show the same more often than not."""
+        chosen: list[int] = []
+        for number in sorted(groups, key=lambda at: self._known[groups[at]], reverse=True):
+            apart = all(abs(number - other) > 1 for other in chosen)
             if apart and len(chosen) < _MAX_PLACES:
-                chosen.append(group)
-        return chosen
+                chosen.append(number)
+        return [groups[number] for number in chosen]
 
-    def _narrow(self, group: range) -> range:
+    def _narrow(self, group: Group) -> Group:
         """Return the smallest part of ``group`` that carries the answer, by halving."""
         while len(group) > 1:
             try:
@@ -133,14 +158,14 @@ class _Search:
             group = best
         return group
 
-    def _group(self, group: range) -> float:
+    def _group(self, group: Group) -> float:
         if group not in self._known:
             self._known[group] = self._read(len(group), lambda: self.scores.group(group))
         return self.kept(group)
 
     def _read(self, frames: int, score: Callable[[], float]) -> float:
         """Return a score whose reading takes ``frames`` frames. Raises _OutOfBudgetError."""
-        most = max(1.0, self.max_readings) * len(self.scores.positions)
+        most = max(1.0, self.max_readings) * max(_MIN_FRAMES, len(self.scores.positions))
         if self.scores.frames_read + frames > most:
             raise _OutOfBudgetError
         found = score()
@@ -152,16 +177,23 @@ class _Search:
         return min(1.0, max(0.0, (score - self.blank) / gain)) if gain > 0 else 0.0
 
 
-def _divide(places: range, parts: int) -> Iterator[range]:
+def _divide(places: Group, parts: int) -> Iterator[Group]:
     """Divide ``places`` into ``parts`` of nearly equal length; fewer where there are fewer."""
     parts = min(parts, len(places))
-    cuts = [places.start + math.floor(part * len(places) / parts) for part in range(parts + 1)]
+    cuts = [part * len(places) // parts for part in range(parts + 1)]
     for start, stop in pairwise(cuts):
-        yield range(start, stop)
+        yield places[start:stop]
+
+
+def _spread(group: Group, count: int) -> Group:
+    """Return ``count`` of ``group``, evenly spread; all of a group that is not twice as long."""
+    if len(group) < 2 * count:
+        return group
+    return tuple(group[(2 * part + 1) * len(group) // (2 * count)] for part in range(count))
 
 
 def _describe(
-    verdict: EvidenceVerdict, frames: Sequence[EvidenceFrame], scores: AnswerScores
+    verdict: EvidenceVerdict, frames: Sequence[EvidenceFrame], names: Sequence[str]
 ) -> str:
     """Say in words what was found."""
     match verdict:
@@ -176,12 +208,14 @@ def _describe(
             return "no single frame and no small group of frames carries the answer"
         case "budget":
             return "the readings did not suffice to find the frames that carry the answer"
-    several = len({position.source for position in scores.positions}) > 1
-    named = [
-        format_clock(frame.time, decimals=1) + f" of source {frame.source + 1}" * several
-        for frame in frames
-    ]
     if len(frames) == 1:
-        return f"the frame at {named[0]} alone keeps {frames[0].kept:.0%} of the answer's score"
-    parts = [f"{name} ({frame.kept:.0%})" for name, frame in zip(named, frames, strict=True)]
+        return f"{_at(names[0])} alone keeps {frames[0].kept:.0%} of the answer's score"
+    parts = [f"{name} ({frame.kept:.0%})" for name, frame in zip(names, frames, strict=True)]
     return f"frames that alone keep the answer's score: {', '.join(parts)}"
+
+
+def _at(name: str) -> str:
+    """``the frame at 0:08.5``, ``frame #3``, ``picture 2``."""
+    if name.startswith("picture"):
+        return name
+    return f"frame {name}" if name.startswith("#") else f"the frame at {name}"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from support.project import ROOT
 
 from smolvideo.answer import Answer, AnswerEvidence
@@ -15,7 +16,7 @@ from smolvideo.errors import UsageError
 from smolvideo.evidence import AnswerScores, FramePosition, explain_answer, frames_of_evidence
 from smolvideo.evidence.sufficiency import MIN_KEPT
 from smolvideo.network import SmolVLM
-from smolvideo.pipeline import PreparedPrompt, prepare, stream_answer
+from smolvideo.pipeline import PreparedPrompt, load_frames, prepare, stream_answer
 from smolvideo.sampling import FrameSampling
 
 SHOTS = ROOT / "samples" / "three_shots.mp4"
@@ -76,8 +77,9 @@ def test_colour_question_points_into_the_right_shot_without_encoding_again(
 def test_order_and_motion_point_nowhere(engine: NativeEngine, source: Path, question: str) -> None:
     session, prepared, answer = asked(engine, source, question)
     evidence = explain_answer(AnswerScores(session, engine.checkpoint, prepared, answer))
-    assert (evidence.verdict, evidence.frames) == ("order", ())
-    assert "depends on the order" in evidence.text
+    assert evidence.verdict in ("order", "many")
+    assert evidence.frames == ()
+    assert "no single frame" in evidence.text
 
 
 def test_frame_of_the_right_source_is_named(engine: NativeEngine) -> None:
@@ -85,6 +87,17 @@ def test_frame_of_the_right_source_is_named(engine: NativeEngine) -> None:
     evidence = explain_answer(AnswerScores(session, engine.checkpoint, prepared, answer))
     assert evidence.frames[0].source == 1
     assert "of source 2" in evidence.text
+
+
+def test_pictures_are_named_by_their_number(engine: NativeEngine, tmp_path: Path) -> None:
+    frames = load_frames(SHOTS, FrameSampling(max_frames=3)).images
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, image in zip(paths, frames, strict=True):
+        Image.fromarray(image).save(path)
+    session, prepared, answer = asked(engine, paths, "What colour is the circle?")
+    evidence = explain_answer(AnswerScores(session, engine.checkpoint, prepared, answer))
+    assert evidence.text.startswith("picture 1 alone keeps")
+    assert evidence.frames[0].source == 0
 
 
 def test_answer_without_text_has_no_evidence(engine: NativeEngine) -> None:
@@ -98,7 +111,9 @@ class PlantedScores:
     """Scores of an answer that any of the frames ``carriers`` carries."""
 
     def __init__(self, count: int, carriers: set[int], *, reversed_score: float = 1.0) -> None:
-        self.positions = tuple(FramePosition(0, index, float(index)) for index in range(count))
+        self.positions = tuple(
+            FramePosition(0, index, float(index), f"#{index}") for index in range(count)
+        )
         self.carriers = carriers
         self.reversed_score = reversed_score
         self.frames_read = 0
@@ -110,8 +125,9 @@ class PlantedScores:
         self.frames_read += count
         return 0.1
 
-    def reversed(self) -> float:
-        self.frames_read += len(self.positions)
+    def reordered(self, shown: Sequence[int], at: Sequence[int]) -> float:
+        assert sorted(shown) == [*at]
+        self.frames_read += len(shown)
         return self.reversed_score
 
     def group(self, places: Sequence[int]) -> float:
@@ -129,7 +145,7 @@ def test_any_single_frame_is_found_within_the_budget(count: int, data: st.DataOb
     scores = PlantedScores(count, {carrier})
     evidence = explain(scores)
     assert [frame.time for frame in evidence.frames] == [float(carrier)]
-    assert evidence.readings <= 3 + 1e-9
+    assert scores.frames_read <= 3 * max(16, count)
     assert evidence.frames[0].kept == 1.0
 
 
@@ -137,7 +153,7 @@ def test_any_single_frame_is_found_within_the_budget(count: int, data: st.DataOb
 def test_budget_of_readings_is_kept(count: int, budget: float) -> None:
     scores = PlantedScores(count, {count // 2})
     explain(scores, max_readings=budget)
-    assert scores.frames_read <= max(1.0, budget) * count
+    assert scores.frames_read <= max(1.0, budget) * max(16, count)
 
 
 def test_answer_that_no_group_carries_names_no_frame() -> None:

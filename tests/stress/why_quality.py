@@ -1,6 +1,7 @@
 """`--why` of nano on questions about drawn films of several shots: right scenes, refusals, cost.
 
     python tests/stress/why_quality.py --questions 200
+    python tests/stress/why_quality.py --cost ../shared/processor_files/SmolVLM2-256M-Video-Instruct
 
 Asks for presence, colours and texts of one shot of each film, and for order and motion. Prints one
 JSON line; the exit code is 1 where fewer than 95 % of the first kind point into the right shot, or
@@ -22,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from support.longfilm import TrueChapter, write_film
 
-from smolvideo.engines import NativeEngine, load_engine
+from smolvideo.bench.report import write_random_weights
+from smolvideo.engines import GenerationOptions, NativeEngine, load_engine
 from smolvideo.evidence import AnswerScores, explain_answer
 from smolvideo.pipeline import PreparedPrompt, prepare, stream_answer
 from smolvideo.prompt import pack_prompt
@@ -52,7 +54,16 @@ def main() -> int:
     parser.add_argument("--shots", type=int, default=5, help="shots of a film about one of them")
     parser.add_argument("--seed", type=int, default=26)
     parser.add_argument("--verbose", action="store_true", help="a line per question on stderr")
+    parser.add_argument(
+        "--cost",
+        type=Path,
+        metavar="CONFIG",
+        help="measure the cost instead: "
+        "random weights for this folder with a configuration, 50 frames",
+    )
     given = parser.parse_args()
+    if given.cost is not None:
+        return measure_cost(given.cost)
     engine = load_engine("nano", device="cpu")
     assert isinstance(engine, NativeEngine)
     random = Random(given.seed)
@@ -88,6 +99,48 @@ def main() -> int:
     right = result["right_scene"] / result["questions"]
     refused = result["refused"] / result["order_and_motion"]
     return int(right < 0.95 or refused < 0.8)
+
+
+def measure_cost(config: Path) -> int:
+    """CPU time of a first answer of ten tokens, and of all readings that `--why` may make."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = write_random_weights(config, Path(folder) / "random")
+        path = write_film(Path(folder) / "film.mp4", plan(Random(1), 5, moves=False))
+        engine = load_engine(weights, device="cpu")
+        assert isinstance(engine, NativeEngine)
+        few = GenerationOptions(max_new_tokens=10)
+        prepared = prepare(engine.checkpoint, str(path), QUESTION, generation=few)
+        for _ in range(2):  # the second time kernels are compiled
+            started = time.process_time()
+            session = engine.open_session()
+            answer = stream_answer(session, prepared).result()
+            first = time.process_time() - started
+        scores = AnswerScores(session, engine.checkpoint, prepared, replace(answer, text="yes"))
+        started = time.process_time()
+        scores.all()
+        total = len(scores.positions)
+        groups = [range(total * part // 8, total * (part + 1) // 8) for part in range(8)]
+        scores.blank(len(groups[0]))
+        scores.reversed()
+        for group in groups:
+            scores.group(group)
+        for group in groups[:3]:
+            while len(group) > 1:
+                middle = (group.start + group.stop) // 2
+                scores.group(range(middle, group.stop))
+                group = range(group.start, middle)
+                scores.group(group)
+        extra = time.process_time() - started
+    result = {
+        "config": config.name,
+        "frames": total,
+        "first_answer_cpu_seconds": round(first, 2),
+        "readings": round(scores.frames_read / total, 3),
+        "readings_cpu_seconds": round(extra, 2),
+        "cost_over_first_answer": round((first + extra) / first, 3),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    return int(result["cost_over_first_answer"] > 1.5)
 
 
 def note(
