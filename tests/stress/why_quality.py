@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def measure_cost(config: Path) -> int:
-    """CPU time of a first answer of ten tokens, and of all readings that `--why` may make."""
+    """CPU time of a first answer of ten tokens, and of the readings of a usual `--why`."""
     with tempfile.TemporaryDirectory() as folder:
         weights = write_random_weights(config, Path(folder) / "random")
         path = write_film(Path(folder) / "film.mp4", plan(Random(1), 5, moves=False))
@@ -120,16 +120,17 @@ def measure_cost(config: Path) -> int:
         scores.all()
         total = len(scores.positions)
         groups = [range(total * part // 8, total * (part + 1) // 8) for part in range(8)]
-        scores.blank(len(groups[0]))
-        scores.reversed()
-        for group in groups:
-            scores.group(group)
-        for group in groups[:3]:
-            while len(group) > 1:
-                middle = (group.start + group.stop) // 2
-                scores.group(range(middle, group.stop))
-                group = range(group.start, middle)
-                scores.group(group)
+        pairs = [(group[len(group) // 4], group[3 * len(group) // 4]) for group in groups]
+        scores.blank(2)
+        for pair in pairs:
+            scores.group(pair)
+        mixed = sorted({group[len(group) // 2] for group in groups} | {*pairs[0]})
+        scores.group(mixed)
+        for _ in range(2):
+            scores.reordered(mixed[::-1], mixed)
+        for pair in pairs[:3]:
+            for place in pair:
+                scores.group((place,))
         extra = time.process_time() - started
     result = {
         "config": config.name,
