@@ -9,12 +9,14 @@ import click
 
 from smolvideo.cli.main import debug_option
 from smolvideo.errors import UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
 
 COMMANDS = {
     "cinepile": ("smolvideo.cli.eval_run:cinepile", "CinePile: questions about film scenes."),
     "video-mme": ("smolvideo.cli.eval_run:video_mme", "Video-MME: short to long videos."),
     "mvbench": ("smolvideo.cli.eval_run:mvbench", "MVBench: twenty tasks on short videos."),
     "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
+    **{name: (f"smolvideo.cli.eval_run:{name}", one.title) for name, one in SCHEMAS.items()},
     "jsonl": ("smolvideo.cli.eval_run:jsonl", "Your own questions, one JSON object per line."),
     "world": (
         "smolvideo.cli.eval_run:exam",
@@ -37,7 +39,8 @@ class EvalCommands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
-        command = getattr(import_module(module), name)
+        run = import_module(module)
+        command = run.schema_command(name) if name in SCHEMAS else getattr(run, name)
         assert isinstance(command, click.Command)
         return command
 

@@ -25,8 +25,10 @@ from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.datasets.table_files import HUB_FILES, fetch_benchmark
+from smolvideo.evals.datasets.registry import SCHEMAS, hub_files
+from smolvideo.evals.datasets.table_files import fetch_benchmark
 from smolvideo.evals.item import Benchmark
+from smolvideo.evals.protocol.prompts import default_prompt
 from smolvideo.evals.run import open_run, run_eval
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
@@ -52,11 +54,13 @@ _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 
 def _benchmark_command(name: str, help_text: str) -> click.Command:
     """Create the command of one benchmark; all share their options."""
-    versions = list(HUB_FILES.get(name, {}))
+    versions = list(hub_files(name))
     several = {"type": click.Choice(versions), "show_default": next(iter(versions), "")}
     data = {"required": True, "metavar": "FILE"} if name == "jsonl" else {}
 
-    @takes(EvalFlags, data_version=several if len(versions) > 1 else None, data=data)
+    prompt = {"show_default": f"{default_prompt(name)}; open with --scoring options"}
+
+    @takes(EvalFlags, data_version=several if len(versions) > 1 else None, data=data, prompt=prompt)
     def command(given: EvalFlags) -> int | None:
         return _run(given, name)
 
@@ -97,8 +101,13 @@ jsonl = _benchmark_command(
 )
 
 
+def schema_command(name: str) -> click.Command:
+    """Create the command of a benchmark with a schema of its own."""
+    return _benchmark_command(name, SCHEMAS[name].help)
+
+
 def _run(given: EvalFlags, name: str) -> int | None:
-    settings = _read_settings(given)
+    settings = _read_settings(given, name)
     _check_downloads(given)
     screen = open_screen(quiet=given.quiet)
     with StageProgress(screen) as stages:
@@ -107,6 +116,7 @@ def _run(given: EvalFlags, name: str) -> int | None:
             path = fetch_benchmark(
                 name,
                 given.data_version,
+                versions=hub_files(name),
                 offline=given.offline,
                 on_progress=stages.on_progress,
             )
@@ -181,12 +191,12 @@ def _ask(
     return None if report.complete else EXIT_SOME_FAILED
 
 
-def _read_settings(given: EvalFlags) -> EvalSettings:
+def _read_settings(given: EvalFlags, name: str) -> EvalSettings:
     """Read the eval settings. Raises UsageError for contradictory options."""
     scoring = given.scoring
     if scoring != "generate" and (useless := given.first_explicit("extractor", "max_new_tokens")):
         raise UsageError(f"`{useless}` has no effect with `--scoring {scoring}`")
-    prompt = given.prompt or ("open" if scoring == "options" else _DEFAULTS.prompt)
+    prompt = given.prompt or ("open" if scoring == "options" else default_prompt(name))
     if prompt == "open" and scoring == "generate" and given.extractor == "official":
         raise UsageError("the prompt `open` asks for no letter, which `official` looks for")
     return EvalSettings(

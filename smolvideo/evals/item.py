@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-BenchmarkName = Literal["cinepile", "video-mme", "mvbench", "egoschema", "jsonl"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

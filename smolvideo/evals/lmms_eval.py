@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from smolvideo.evals.datasets.benchmarks import CATEGORIES
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.official_rules import cinepile_parts
@@ -27,7 +28,7 @@ TASKS = {
     "mvbench": ("mvbench", "mvbench_accuracy"),
     "egoschema": ("egoschema_subset", "score"),
     "jsonl": ("smolvideo_jsonl", "accuracy"),
-}
+} | {name: schema.lmms_eval_task for name, schema in SCHEMAS.items()}
 """Benchmark → lmms-eval's name of the task or task group, and of its metric."""
 
 _CATEGORY_AS_WRITTEN = {" ".join(category.split()): category for category in CATEGORIES}

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
-from smolvideo.evals.item import BenchmarkName, EvalItem
+from smolvideo.evals.datasets.registry import BenchmarkName
+from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import ExtractorName
 from smolvideo.evals.settings import Condition, Control, Scoring, SubtitleChoice
 from smolvideo.json_types import Count, Moment, Seconds, check_types, upgrade_engine

@@ -3,9 +3,12 @@
 __init__.py     file discovery per benchmark, and notices about rows left out
 table_files.py  download from the Hugging Face hub; rows of Parquet, JSON, JSON Lines, CSV
 benchmarks.py   one row → one item, options and answers in the notations of the benchmarks
+schemas/        one file for each further benchmark
+registry.py     names of all benchmarks, and their schemas
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +21,9 @@ from smolvideo.evals.datasets.benchmarks import (
     mvbench_item,
     video_mme_item,
 )
+from smolvideo.evals.datasets.registry import SCHEMAS, BenchmarkName
 from smolvideo.evals.datasets.table_files import InvalidRowError, Row, read_rows
-from smolvideo.evals.item import Benchmark, BenchmarkName, EvalItem
+from smolvideo.evals.item import Benchmark, EvalItem
 from smolvideo.json_types import parse_json
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.text_input import decode_text, decode_utf_7
@@ -42,7 +46,7 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     places: list[str] = []
     for file in files:
         make = _item_factory(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
-        for number, row in enumerate(read_rows(file)):
+        for number, row in enumerate(_rows_of(name, file)):
             place = f"{file.name}, row {number + 1}"
             try:
                 item = make(row, number)
@@ -70,6 +74,10 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
         return [path]
     if name == "egoschema" and (path / "questions.json").is_file():
         return [path / "questions.json"]
+    if name in SCHEMAS and (pattern := SCHEMAS[name].file_pattern) is not None:
+        named = sorted(file for file in path.iterdir() if re.fullmatch(pattern, file.name))
+        if named:
+            return named
     suffixes = (".json",) if name == "mvbench" else (".parquet", ".jsonl", ".json", ".csv")
     for suffix in suffixes:
         found = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
@@ -78,7 +86,13 @@ def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
     raise SourceError(f"no files of `{name}` in {display_path(path)}")
 
 
+def _rows_of(name: BenchmarkName, file: Path) -> Sequence[Row]:
+    return SCHEMAS[name].rows(file) if name in SCHEMAS else read_rows(file)
+
+
 def _item_factory(name: BenchmarkName, file: Path, part: str) -> MakeItem:
+    if name in SCHEMAS:
+        return partial(SCHEMAS[name].item, part=file.stem)
     if name == "cinepile":
         return partial(cinepile_item, part=part)
     if name == "video-mme":

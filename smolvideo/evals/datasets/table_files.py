@@ -49,14 +49,16 @@ def fetch_benchmark(
     name: str,
     version: str | None = None,
     *,
+    versions: Mapping[str, HubFilePattern] | None = None,
     offline: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Path:
     """Download a file, or a folder of several, into the hub's cache; the token is HF_TOKEN.
 
-    Raises UsageError for an unknown version, SourceError if the files are not available.
+    ``versions`` are its files on the hub, by default those of ``HUB_FILES``. Raises UsageError for
+    an unknown version, SourceError if the files are not available.
     """
-    versions = HUB_FILES[name]
+    versions = versions or HUB_FILES[name]
     if version is not None and version not in versions:
         known = ", ".join(f"`{known}`" for known in versions)
         raise UsageError(f"`{name}` has no version `{version}`", hint=f"one of {known}")
@@ -166,6 +168,17 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise SourceError(f"{display_path(path)} holds no questions")
     return rows
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of any structure. Raises SourceError if it cannot be read."""
+    try:
+        return parse_json(decode_text(path.read_bytes()), unique_keys=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SourceError(f"cannot read {display_path(path)}: {reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{display_path(path)} cannot be understood: {error}") from error
 
 
 _PARQUET_MARK = b"PAR1"

@@ -6,7 +6,8 @@
                published; the closest is: mfarre/smol-vision@e858d403, SmolVLM_FT_video_cinepile.py,
                for CinePile and our own files; eval/inference_video_mcqa_videomme.py for Video-MME,
                and its siblings for MVBench and EgoSchema.
-``lmms-eval``  EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks cinepile, videomme, mvbench, egoschema.
+``lmms-eval``  EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks cinepile, videomme, mvbench, egoschema;
+               the others are in the schemas of their benchmarks, with their own sources.
 ``plain``      ours: the question, the options with letters, one sentence.
 ``open``       ours: the question alone, no options; for ``--scoring options``.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from smolvideo.errors import UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.item import LETTERS
 
 PromptName = Literal["official", "smolvlm", "lmms-eval", "plain", "open"]
@@ -41,6 +43,11 @@ def format_question(
     check_prompt(prompt, benchmark)
     makers = _MAKERS[prompt]
     return makers.get(benchmark, makers.get("", _open))(question, options, subtitles)
+
+
+def default_prompt(benchmark: str) -> PromptName:
+    """Return the prompt of a run that names none: ``smolvlm`` where its authors published one."""
+    return "smolvlm" if benchmark in _MAKERS["smolvlm"] else "lmms-eval"
 
 
 def check_prompt(prompt: PromptName, benchmark: str) -> None:
@@ -165,6 +172,13 @@ def _open(question: str, options: Sequence[str], subtitles: str | None) -> Quest
     return QuestionText(None, question)
 
 
+def _lmms_of_schema(benchmark: str) -> Callable[[str, Sequence[str], str | None], QuestionText]:
+    schema = SCHEMAS[benchmark]
+    return lambda question, options, subtitles: QuestionText(
+        "", schema.lmms_eval_text(question, options, subtitles)
+    )
+
+
 _MAKERS: dict[PromptName, dict[str, Callable[[str, Sequence[str], str | None], QuestionText]]] = {
     "official": {"cinepile": _official},
     "smolvlm": {
@@ -179,6 +193,7 @@ _MAKERS: dict[PromptName, dict[str, Callable[[str, Sequence[str], str | None], Q
         "video-mme": _lmms_video_mme,
         "mvbench": _lmms_mvbench,
         "egoschema": _lmms_egoschema,
+        **{name: _lmms_of_schema(name) for name in SCHEMAS},
     },
     "plain": {"": _plain},
     "open": {"": _open},

@@ -1,0 +1,64 @@
+"""Perception Test, multiple choice: memory, abstraction, physics and semantics.
+
+Files: ``mc_question_valid.json`` (video → ``metadata`` and ``mc_question``, a list with ``id``,
+``options``, ``answer_id`` …), as DeepMind's loader reads it. The table, and the prompt:
+EvolvingLMMs-Lab/lmms-eval@06f392e6, tasks/perceptiontest/val.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from smolvideo.evals.datasets.benchmarks import index_in_range, validate_options
+from smolvideo.evals.datasets.schemas.schema import DIRECT_LETTER, Schema, dotted, text_groups
+from smolvideo.evals.datasets.table_files import (
+    HubFilePattern,
+    Row,
+    as_list,
+    optional_text,
+    read_json,
+    text_of,
+)
+from smolvideo.evals.item import EvalItem
+
+
+class PerceptionTest(Schema):
+    name = "perceptiontest"
+    title = "Perception Test: memory, abstraction, physics, semantics."
+    help = (
+        "Run the Perception Test's multiple choice: three options on half a minute of video.\n\n"
+        "FILE is mc_question_valid.json or the validation table. Videos are found as `VIDEO.mp4`."
+    )
+    hub = HubFilePattern("lmms-lab/PerceptionTest_Val", r"mc_question_val/validation-.*\.parquet")
+    lmms_eval_task = ("perceptiontest_val_mc", "accuracy")
+    file_pattern = r"mc_question_valid\.json|validation-.*\.parquet"
+
+    def rows(self, file: Path) -> Sequence[Row]:
+        content = read_json(file) if file.suffix.lower() == ".json" else None
+        if not isinstance(content, Mapping) or not all(
+            isinstance(about, Mapping) and isinstance(about.get("mc_question"), list)
+            for about in content.values()
+        ):
+            return super().rows(file)
+        return [
+            {"video_name": video, "question_id": asked.get("id"), **asked}
+            for video, about in content.items()
+            for asked in about["mc_question"]
+            if isinstance(asked, Mapping)
+        ]
+
+    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+        if optional_text(row, "answer_id") is None:
+            return None
+        video = text_of(row, "video_name").strip()
+        options = validate_options(as_list(row, "options"))
+        return EvalItem(
+            id=f"{video}/{text_of(row, 'question_id').strip()}",
+            video_names=(video,),
+            question=text_of(row, "question").strip(),
+            options=options,
+            answer_index=index_in_range(row.get("answer_id"), options),
+            groups=text_groups(row, "area", "reasoning"),
+        )
+
+    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
+        return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}"
