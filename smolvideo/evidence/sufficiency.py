@@ -27,7 +27,7 @@ _SPARSE = 2
 """Frames that are read of each group at first."""
 _MAX_GROUP = 4
 """Frames of the largest group that is pointed at."""
-_MIN_FRAMES = 16
+_MIN_FRAMES = 20
 """Prompts of fewer frames have the budget of this many: their readings cost next to nothing."""
 _MAX_PLACES = 3
 """Groups that are halved down to single frames, of those that carry the answer."""

@@ -139,21 +139,21 @@ def explain(scores: PlantedScores, **options: float) -> AnswerEvidence:
     return explain_answer(scores, **options)  # type: ignore[arg-type]
 
 
-@given(count=st.integers(1, 60), data=st.data())
-def test_any_single_frame_is_found_within_the_budget(count: int, data: st.DataObject) -> None:
-    carrier = data.draw(st.integers(0, count - 1))
-    scores = PlantedScores(count, {carrier})
-    evidence = explain(scores)
-    assert [frame.time for frame in evidence.frames] == [float(carrier)]
-    assert scores.frames_read <= 3 * max(16, count)
-    assert evidence.frames[0].kept == 1.0
+@pytest.mark.parametrize("count", range(1, 65))
+def test_any_single_frame_is_found_within_the_budget(count: int) -> None:
+    for carrier in range(count):
+        scores = PlantedScores(count, {carrier})
+        evidence = explain(scores)
+        assert [frame.time for frame in evidence.frames] == [float(carrier)]
+        assert scores.frames_read <= 3 * max(20, count)
+        assert evidence.frames[0].kept == 1.0
 
 
 @given(count=st.integers(2, 60), budget=st.floats(0, 4))
 def test_budget_of_readings_is_kept(count: int, budget: float) -> None:
     scores = PlantedScores(count, {count // 2})
     explain(scores, max_readings=budget)
-    assert scores.frames_read <= max(1.0, budget) * max(16, count)
+    assert scores.frames_read <= max(1.0, budget) * max(20, count)
 
 
 def test_answer_that_no_group_carries_names_no_frame() -> None:
