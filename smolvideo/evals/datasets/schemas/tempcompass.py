@@ -28,7 +28,7 @@ class TempCompass(Schema):
         "FILE is multi-choice.json or its table. Videos are found as `VIDEO.mp4`."
     )
     hub = HubFilePattern("lmms-lab/TempCompass", r"multi-choice/test-.*\.parquet")
-    lmms_eval_task = ("tempcompass_multi_choice", "avg_accuracy")
+    lmms_eval_task = ("tempcompass-multi-choice", "avg_accuracy")
     file_pattern = r"multi-choice\.json|test-.*\.parquet"
 
     def rows(self, file: Path) -> Sequence[Row]:
