@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.project import ROOT
 
 from smolvideo.errors import SourceError
 from smolvideo.evals.datasets import load_benchmark
@@ -39,6 +40,13 @@ def test_every_benchmark_has_a_schema_or_a_loader() -> None:
     assert all(hub_files(name) for name in SCHEMAS)
     assert {default_prompt(name) for name in SCHEMAS} == {"lmms-eval"}
     assert {default_prompt(name) for name in own} == {"smolvlm"}
+
+
+@pytest.mark.parametrize("record", ["eval-run", "eval-report"])
+def test_record_schemas_know_every_benchmark(record: str) -> None:
+    content = json.loads((ROOT / "smolvideo" / "schemas" / f"{record}.json").read_text())
+    known = content["$defs"]["benchmark"]["properties"]["name"]["enum"]
+    assert tuple(known) == get_args(BenchmarkName)
 
 
 def test_mlvu(tmp_path: Path) -> None:
