@@ -1,8 +1,8 @@
 """LVBench: questions about videos of half an hour and more; a question may have several types.
 
 File: ``video_info.meta.jsonl``, a line per video with ``key`` (its YouTube id), ``type`` and ``qa``
-(``uid``, ``question`` that ends with its options, ``answer``, ``question_type``), as the authors'
-scorer and LVBench's other readers take it. Prompt: EvolvingLMMs-Lab/lmms-eval@4be7ee0e,
+(``uid``, ``question`` that ends with its options, ``answer``, ``question_type``), as other tools'
+readers take it. Prompt: EvolvingLMMs-Lab/lmms-eval@4be7ee0e,
 tasks/lvbench.
 """
 

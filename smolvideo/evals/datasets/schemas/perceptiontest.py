@@ -1,7 +1,7 @@
 """Perception Test, multiple choice: memory, abstraction, physics and semantics.
 
 Files: ``mc_question_valid.json`` (video → ``metadata`` and ``mc_question``, a list with ``id``,
-``options``, ``answer_id`` …), as DeepMind's loader reads it. The table, and the prompt:
+``options``, ``answer_id`` …); fields as in copies of its dataset class. The table, and the prompt:
 EvolvingLMMs-Lab/lmms-eval@06f392e6, tasks/perceptiontest/val.
 """
 
