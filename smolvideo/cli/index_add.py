@@ -1,6 +1,7 @@
 """``smolvideo index add`` and ``rebuild``: fill the index with videos."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -109,15 +110,18 @@ def rebuild(given: AddFlags) -> int:
         folders = [Path(str(one)) for one in named] if named else None
         prune(store, folders)
         known = store.paths(folders)
-        store.drop_windows(sorted({content for _, content in known}))
     sources = named or tuple(path for path, _ in known)
     if not sources:
         open_screen(quiet=given.quiet).notice("the index holds no videos")
         return 0
-    return _run(given, sources)
+    return _run(given, sources, rebuilt=dict(known))
 
 
-def _run(given: AddFlags, sources: Sequence[Named]) -> int:
+def _run(
+    given: AddFlags, sources: Sequence[Named], *, rebuilt: Mapping[str, int] | None = None
+) -> int:
+    """Index ``sources``; what the index holds of those in ``rebuilt`` (path → content) is dropped
+    first, once there are a model and files to make it again."""
     options = IndexOptions(
         prompt=given.prompt,
         window_seconds=given.window,
@@ -160,12 +164,20 @@ def _run(given: AddFlags, sources: Sequence[Named]) -> int:
             on_progress=on_progress,
         )
         items = None if given.watch else listed(given.limit)
+        if rebuilt and items:
+            paths = {path for one in items if one.error is None for path in _paths_of(one)}
+            store.drop_windows(sorted({rebuilt[path] for path in paths & rebuilt.keys()}))
         progress = BatchProgress(
             screen, run.tally, None if items is None else len(items), made="indexed"
         )
         failed = _index(given, screen, run, items or _watched(given, sources, listed), progress)
         _tidy(screen, store, sources)
     return EXIT_SOME_FAILED if failed else 0
+
+
+def _paths_of(item: WorkItem) -> tuple[str, str]:
+    """Return the paths by which the index may know an item: its own, and in full."""
+    return item.path, os.path.abspath(item.path)
 
 
 def _index(

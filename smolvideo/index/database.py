@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from smolvideo.errors import RecordError
+from smolvideo.errors import RecordError, SourceError
 from smolvideo.files import data_dir, make_folders
 from smolvideo.index.text_query import TOKENIZER
 from smolvideo.sanitize import display_path
@@ -161,6 +161,10 @@ class IndexDatabase:
                     f"another process holds the index {named}", hint="wait until it has ended"
                 ) from error
             raise RecordError(f"cannot use the index {named}: {error}") from error
+        except UnicodeEncodeError as error:
+            raise SourceError(
+                "a file name that is not UTF-8 cannot be in an index", hint="rename the file"
+            ) from error
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
             if "not a database" in str(error):
                 raise self._no_index() from error

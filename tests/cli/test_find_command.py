@@ -126,6 +126,9 @@ def test_status_rebuild_and_vacuum(index: Path, folder: Path, tmp_path: Path) ->
     )
     assert (done.exit_code, "1 video in" in done.stderr) == (0, True)
     assert json.loads(run("index", "status", "--index", copy, "--json").stdout)["windows"] == 2
+    unknown = run("index", "rebuild", "--index", copy, "--model", "no-such-model")
+    assert (unknown.exit_code, "unknown model" in unknown.stderr) == (4, True)
+    assert json.loads(run("index", "status", "--index", copy, "--json").stdout)["windows"] == 2
     gone = tmp_path / "gone.mp4"
     shutil.copyfile(SAMPLES / "star_up_rotated.mp4", gone)
     assert run("index", "--index", copy, gone, "--max-frames", "2").exit_code == 0
