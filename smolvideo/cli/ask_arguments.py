@@ -157,7 +157,7 @@ def _check_quotes(words: list[str]) -> None:
     if alone and _is_no_path(asked[0]) and not any(is_source[len(sources) :]):
         raise SourceError(
             f"no such file or folder: `{display_name(asked[0])}`",
-            hint="a question of several words stands in quotes: "
+            hint="put a question of several words in quotes: "
             f"`{_command(sources or ['VIDEO'], asked)}`",
         )
 

@@ -110,7 +110,7 @@ def _read_words(given: CompareFlags) -> tuple[list[str], str]:
         raise UsageError(
             f"a comparison is of two videos and at most one question, not of {len(given.words)} "
             "arguments",
-            hint="a question of several words stands in quotes",
+            hint="put a question of several words in quotes",
         )
     typed = split_arguments(given.words, question=None, source_list=None)
     return [str(source) for source in typed.sources], typed.question

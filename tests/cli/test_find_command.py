@@ -173,7 +173,7 @@ def test_open_plays_the_hit_from_its_start(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.name == "nt":
-        pytest.skip("hardware: a shell script is the player")
+        pytest.skip("the player of this test is a shell script")
     heard = tmp_path / "played"
     player = tmp_path / "bin" / "mpv"
     player.parent.mkdir()

@@ -341,7 +341,7 @@ def test_synthetic_comment_is_read_in_other_containers(video: Path, tmp_path: Pa
 def test_broken_video_is_reported_before_the_model_choice(
     length: int, video: Path, tmp_path: Path
 ) -> None:
-    """Nobody is asked to download a model for it."""
+    """No download of a model is offered for it."""
     (tmp_path / "broken.mp4").write_bytes(video.read_bytes()[:length])
     done = run("ask", tmp_path / "broken.mp4", "What?")
     assert (done.exit_code, "model" in done.stderr) == (3, False)
