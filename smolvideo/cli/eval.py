@@ -12,12 +12,7 @@ from smolvideo.errors import UsageError
 from smolvideo.evals.datasets.registry import SCHEMAS
 
 COMMANDS = {
-    "cinepile": ("smolvideo.cli.eval_run:cinepile", "CinePile: questions about film scenes."),
-    "video-mme": ("smolvideo.cli.eval_run:video_mme", "Video-MME: short to long videos."),
-    "mvbench": ("smolvideo.cli.eval_run:mvbench", "MVBench: twenty tasks on short videos."),
-    "egoschema": ("smolvideo.cli.eval_run:egoschema", "EgoSchema: three minutes, first person."),
     **{name: (f"smolvideo.cli.eval_run:{name}", one.title) for name, one in SCHEMAS.items()},
-    "jsonl": ("smolvideo.cli.eval_run:jsonl", "Your own questions, one JSON object per line."),
     "world": (
         "smolvideo.cli.eval_run:exam",
         "Held-out scenes of the drawn world that nano learns.",
@@ -40,7 +35,7 @@ class EvalCommands(click.Group):
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
         run = import_module(module)
-        command = run.schema_command(name) if name in SCHEMAS else getattr(run, name)
+        command = run.benchmark_command(name) if name in SCHEMAS else getattr(run, name)
         assert isinstance(command, click.Command)
         return command
 

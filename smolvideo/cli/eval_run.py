@@ -25,7 +25,7 @@ from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.datasets.registry import SCHEMAS, hub_files
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.table_files import fetch_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.protocol.prompts import default_prompt
@@ -52,58 +52,19 @@ _DEFAULTS = EvalSettings()
 _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
 
 
-def _benchmark_command(name: str, help_text: str) -> click.Command:
+def benchmark_command(name: str) -> click.Command:
     """Create the command of one benchmark; all share their options."""
-    versions = list(hub_files(name))
+    schema = SCHEMAS[name]
+    versions = list(schema.hub)
     several = {"type": click.Choice(versions), "show_default": next(iter(versions), "")}
-    data = {"required": True, "metavar": "FILE"} if name == "jsonl" else {}
-
+    data = {} if versions else {"required": True, "metavar": "FILE"}
     prompt = {"show_default": f"{default_prompt(name)}; open with --scoring options"}
 
     @takes(EvalFlags, data_version=several if len(versions) > 1 else None, data=data, prompt=prompt)
     def command(given: EvalFlags) -> int | None:
         return _run(given, name)
 
-    return click.command(name, cls=SectionCommand, help=help_text)(command)
-
-
-cinepile = _benchmark_command(
-    "cinepile",
-    "Run CinePile: five options on film scenes, with subtitles.\n\n"
-    "FILE is the dataset's parquet, or the same as .json, .jsonl or .csv, of v1, v2 or 3.0; "
-    "without it the dataset is downloaded from the hub, which requires a token in HF_TOKEN. Videos "
-    "are found as `videoID.mp4` or `MOVIE_watch?v=ID.mp4`.",
-)
-video_mme = _benchmark_command(
-    "video-mme",
-    "Run Video-MME: four options on videos from eleven seconds to an hour.\n\n"
-    "FILE is the dataset's parquet (or .json, .jsonl, .csv); videos are found as `videoID.mp4`, "
-    "subtitles as `videoID.srt`.",
-)
-mvbench = _benchmark_command(
-    "mvbench",
-    "Run MVBench: twenty tasks on short videos.\n\n"
-    "FILE is one task's .json or a folder of them. Videos are found by the names in these files; "
-    "folders of frames have three frames per second.",
-)
-egoschema = _benchmark_command(
-    "egoschema",
-    "Run EgoSchema: five options on three minutes of first-person video.\n\n"
-    "FILE is questions.json with subset_answers.json next to it, their folder, or the parquet of "
-    "the subset. Videos are found as `q_uid.mp4`.",
-)
-jsonl = _benchmark_command(
-    "jsonl",
-    "Run your own questions, one JSON object per line:\n\n"
-    '{"id": "1", "video": "party.mp4", "question": "Who blows?", "options": ["a dog", "a child"], '
-    '"answer_index": 1, "groups": {"category": "people"}, "subtitles": "…", "start": 3, "end": 9}'
-    "\n\nid, groups, subtitles, start and end (seconds) may be missing.",
-)
-
-
-def schema_command(name: str) -> click.Command:
-    """Create the command of a benchmark with a schema of its own."""
-    return _benchmark_command(name, SCHEMAS[name].help)
+    return click.command(name, cls=SectionCommand, help=schema.help)(command)
 
 
 def _run(given: EvalFlags, name: str) -> int | None:
@@ -115,8 +76,8 @@ def _run(given: EvalFlags, name: str) -> int | None:
         if path is None:
             path = fetch_benchmark(
                 name,
+                SCHEMAS[name].hub,
                 given.data_version,
-                versions=hub_files(name),
                 offline=given.offline,
                 on_progress=stages.on_progress,
             )

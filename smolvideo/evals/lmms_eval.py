@@ -12,27 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smolvideo.evals.datasets.benchmarks import CATEGORIES
 from smolvideo.evals.datasets.registry import SCHEMAS
+from smolvideo.evals.datasets.schemas.schema import Schema
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.protocol import format_question
-from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
 from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.files import make_folders
 from smolvideo.records import json_line, write_text_atomic
-
-TASKS = {
-    "cinepile": ("cinepile", "cinepile_accuracy"),
-    "video-mme": ("videomme", "videomme_perception_score"),
-    "mvbench": ("mvbench", "mvbench_accuracy"),
-    "egoschema": ("egoschema_subset", "score"),
-    "jsonl": ("smolvideo_jsonl", "accuracy"),
-} | {name: schema.lmms_eval_task for name, schema in SCHEMAS.items()}
-"""Benchmark → lmms-eval's name of the task or task group, and of its metric."""
-
-_CATEGORY_AS_WRITTEN = {" ".join(category.split()): category for category in CATEGORIES}
-"""Categories with CinePile's line breaks, by which lmms-eval identifies them."""
 
 
 class _Sample(NamedTuple):
@@ -48,7 +35,7 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
     a file exists already or cannot be written.
     """
     info = run.info
-    group, metric = TASKS[info.benchmark["name"]]
+    group, metric = _schema_of(run).lmms_eval_task
     items = {item.id: item for item in run.items}
     main = [one for one in run.answers().values() if one.condition == "main" and not one.failed]
     samples = [_sample(items[one.id], one, run) for one in main]
@@ -158,27 +145,27 @@ def _asked(run: RunFolder, name: str, names: Sequence[str]) -> int:
 
 def _task_of(item: EvalItem | None, run: RunFolder) -> str:
     """Name of the lmms-eval task that contains an item."""
-    benchmark = run.info.benchmark["name"]
-    name = TASKS[benchmark][0]
-    if benchmark == "mvbench" and item is not None and "task" in item.groups:
-        return f"mvbench_{item.groups['task']}"
-    if benchmark == "video-mme" and run.info.settings["subtitles"] in ("all", "frames"):
-        return f"{name}_w_subtitle"
-    return name
+    subtitle_files = run.info.settings["subtitles"] in ("all", "frames")
+    return _schema_of(run).lmms_eval_subtask(item, subtitle_files=subtitle_files)
+
+
+def _schema_of(run: RunFolder) -> Schema:
+    return SCHEMAS[run.info.benchmark["name"]]
 
 
 def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
-    benchmark, settings = run.info.benchmark["name"], run.info.settings
+    schema, settings = _schema_of(run), run.info.settings
     subtitles = answer.subtitles
     if subtitles is None and settings["subtitles"] != "none":
         subtitles = item.subtitles
-    asked = format_question(settings["prompt"], benchmark, item.question, item.options, subtitles)
-    letter, text = LETTERS[item.answer_index], item.options[item.answer_index]
-    target = f"{letter}) {text}" if benchmark == "cinepile" else letter
+    asked = format_question(settings["prompt"], schema.name, item.question, item.options, subtitles)
+    target = schema.lmms_eval_target(item)
+    wrong = None if answer.choice == item.answer_index else answer.choice
+    choice = item.answer_index if answer.correct else wrong
     doc = {
         "question": item.question,
         "choices": list(item.options),
-        "answer": letter,
+        "answer": LETTERS[item.answer_index],
         "video": item.video,
         **item.groups,
     }
@@ -191,46 +178,11 @@ def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
         "doc_hash": _hash(json.dumps(doc, ensure_ascii=False, indent=2)),
         "prompt_hash": _hash(asked.text),
         "target_hash": _hash(target),
-        TASKS[benchmark][1]: _scored(item, answer, benchmark),
+        schema.lmms_eval_task[1]: schema.lmms_eval_metric(
+            item, answer.text or "", choice, answer.correct
+        ),
     }
     return _Sample(_task_of(item, run), line, answer.correct)
-
-
-def _scored(item: EvalItem, answer: EvalAnswer, benchmark: str) -> dict[str, Any] | float:
-    """An answer in the format of ``process_results``; right answers are the ones of the run."""
-    letter = LETTERS[item.answer_index]
-    wrong = None if answer.choice == item.answer_index else answer.choice
-    if benchmark == "cinepile":
-        category = item.groups.get("category", "")
-        number, rest = cinepile_parts(answer.text or "")
-        return {
-            "question": item.question,
-            "question_category": _CATEGORY_AS_WRITTEN.get(category, category),
-            "hard_split": item.groups.get("hard_split"),
-            "correct": int(answer.correct),
-            "answer": letter,
-            "raw_response": answer.text,
-            "response_ext_number": number,
-            "response_ext_text": rest,
-        }
-    if benchmark == "video-mme":
-        return {
-            "question_id": item.id,
-            "duration": item.groups.get("duration"),
-            "category": item.groups.get("domain"),
-            "sub_category": item.groups.get("sub_category"),
-            "task_category": item.groups.get("task_type"),
-            "pred_answer": letter if answer.correct else "" if wrong is None else LETTERS[wrong],
-            "answer": letter,
-            "score": float(answer.correct),
-            "videoID": item.video,
-        }
-    if benchmark == "mvbench":
-        return {"pred_answer": answer.text, "gt_answer": letter, "score": int(answer.correct)}
-    if benchmark == "egoschema":
-        chosen = item.answer_index if answer.correct else -1 if wrong is None else wrong
-        return {"pred": chosen, "ground_truth": str(item.answer_index)}
-    return float(answer.correct)
 
 
 def _hash(text: str) -> str:

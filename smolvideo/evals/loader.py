@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from smolvideo.errors import PromptError, ReaderError, SmolVideoError, SourceError, UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.run_folder import EvalVideo, clip_id
@@ -170,7 +171,9 @@ class ClipLoader:
         edges = {"start_seconds": item.start_seconds, "end_seconds": item.end_seconds}
         given = {name: edge * scale for name, edge in edges.items() if edge is not None}
         is_cut = found.is_cut or (
-            self.benchmark == "mvbench" and not is_frames and _is_cut(item, duration_seconds)
+            SCHEMAS[self.benchmark].has_cut_videos
+            and not is_frames
+            and _is_cut(item, duration_seconds)
         )
         if given and is_cut:
             notice = f"`{display_name(found.file)}` is cut to its part already, and is seen whole"
@@ -281,7 +284,7 @@ def _is_cut(item: EvalItem, duration_seconds: float) -> bool:
     """Whether a file contains only the part that is asked about: its length is that of the part,
     which would end after the file.
 
-    MVBench's videos are distributed whole and cut to their parts, under the same names.
+    Some benchmarks' videos are distributed whole and cut to their parts, under the same names.
     """
     start, end = item.start_seconds or 0.0, item.end_seconds
     if end is None or start <= _CUT_SECONDS:

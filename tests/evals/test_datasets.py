@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from smolvideo.errors import SourceError
 from smolvideo.evals.datasets import load_benchmark
-from smolvideo.evals.datasets.benchmarks import CATEGORIES, strip_option_letters, video_id_of
+from smolvideo.evals.datasets.option_notation import strip_option_letters
+from smolvideo.evals.datasets.schemas.cinepile import CATEGORIES, video_id_of
 from smolvideo.evals.datasets.table_files import as_index, read_rows
 
 

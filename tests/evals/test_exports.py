@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from support.project import ROOT
 
 from smolvideo.cli.main import cli
-from smolvideo.evals.datasets.benchmarks import CATEGORIES
+from smolvideo.evals.datasets.schemas.cinepile import CATEGORIES
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.lmms_eval import export_lmms_eval
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo

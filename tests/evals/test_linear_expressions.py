@@ -7,7 +7,7 @@ import pytest
 
 from smolvideo.conversation.timestamps import find_timestamps
 from smolvideo.credentials import redact
-from smolvideo.evals.datasets.benchmarks import strip_option_letters
+from smolvideo.evals.datasets.option_notation import strip_option_letters
 from smolvideo.sampling import parse_time
 from smolvideo.sanitize import display_name, escape_controls
 from smolvideo.source.ytdlp import to_source_error

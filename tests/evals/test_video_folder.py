@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from smolvideo.evals.datasets.benchmarks import MVBENCH_FOLDERS, mvbench_item
+from smolvideo.evals.datasets.schemas.mvbench import MVBENCH_FOLDERS, MvBench
+from smolvideo.evals.datasets.schemas.schema import RowPlace
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import MissingVideo, VideoFinder, VideoFolder
 
@@ -147,7 +148,9 @@ def test_subtitles_belong_to_one_video(tmp_path: Path) -> None:
 
 def mvbench(task: str, video: str = "video_1.mp4") -> EvalItem:
     row = {"video": video, "question": "?", "candidates": ["x", "y"], "answer": "x", "start": 1}
-    return mvbench_item(row | {"end": 2}, 0, task)
+    item = MvBench().item(row | {"end": 2}, RowPlace(0, task))
+    assert item is not None
+    return item
 
 
 def test_every_mvbench_task_has_its_folder(tmp_path: Path) -> None:

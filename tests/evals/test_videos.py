@@ -12,6 +12,7 @@ from support.webserver import Content
 
 from smolvideo.errors import SourceError, UsageError
 from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.table_files import fetch_benchmark
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.videos import (
@@ -212,23 +213,23 @@ def test_questions_are_downloaded_from_the_hub(hub, tmp_path: Path) -> None:  # 
         (repository / "json" / f"{task}.json").write_text(json.dumps([entry]))
     (repository / "video.zip").write_bytes(b"large")
     hub.repositories["OpenGVLab/MVBench"] = repository
-    path = fetch_benchmark("mvbench")
+    path = fetch_benchmark("mvbench", SCHEMAS["mvbench"].hub)
     items = load_benchmark("mvbench", path).items
     assert [one.id for one in items] == ["action_count/0", "state_change/0"]
     assert "video.zip" not in hub.files()
     asked = len(hub.requests)
-    assert fetch_benchmark("mvbench", offline=True) == path
+    assert fetch_benchmark("mvbench", SCHEMAS["mvbench"].hub, offline=True) == path
     assert len(hub.requests) == asked
 
 
 def test_gated_and_missing_questions_are_errors(hub) -> None:  # type: ignore[no-untyped-def]
     hub.repositories["tomg-group-umd/cinepile"] = 403
     with pytest.raises(SourceError, match="gated") as raised:
-        fetch_benchmark("cinepile")
+        fetch_benchmark("cinepile", SCHEMAS["cinepile"].hub)
     assert "HF_TOKEN" in str(raised.value.hint)
     with pytest.raises(SourceError, match="no `lmms-lab/Video-MME`"):
-        fetch_benchmark("video-mme")
+        fetch_benchmark("video-mme", SCHEMAS["video-mme"].hub)
     with pytest.raises(SourceError, match="offline"):
-        fetch_benchmark("egoschema", offline=True)
+        fetch_benchmark("egoschema", SCHEMAS["egoschema"].hub, offline=True)
     with pytest.raises(UsageError, match="no version `v9`"):
-        fetch_benchmark("cinepile", "v9")
+        fetch_benchmark("cinepile", SCHEMAS["cinepile"].hub, "v9")

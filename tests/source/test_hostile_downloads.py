@@ -16,7 +16,8 @@ from support.webserver import Content, WebServer
 from smolvideo.conversation.timestamps import player_command
 from smolvideo.credentials import WebAddress, without_secrets
 from smolvideo.errors import SourceError, UsageError
-from smolvideo.evals.datasets.benchmarks import jsonl_item
+from smolvideo.evals.datasets.schemas.jsonl import OwnQuestions
+from smolvideo.evals.datasets.schemas.schema import RowPlace
 from smolvideo.readers import decoder_process
 from smolvideo.source import cached_downloads, find_cached, http_only
 from smolvideo.source.download_cache import download_folder
@@ -130,7 +131,7 @@ def test_credentials_of_eval_addresses_are_in_no_name() -> None:
     def item(token: str) -> Any:
         url = f"https://e.org/v.mp4?v=1&token={token}"
         row = {"video": url, "question": "q", "options": ["a", "b"], "answer_index": 0}
-        return jsonl_item(row, 0)
+        return OwnQuestions().item(row, RowPlace(0))
 
     one, other = item("t0ken1"), item("t0ken2")
     assert one.url == "https://e.org/v.mp4?v=1&token=t0ken1"

@@ -1,34 +1,24 @@
 """Benchmark files → items.
 
-__init__.py     file discovery per benchmark, and notices about rows left out
-table_files.py  download from the Hugging Face hub; rows of Parquet, JSON, JSON Lines, CSV
-benchmarks.py   one row → one item, options and answers in the notations of the benchmarks
-schemas/        one file for each further benchmark
-registry.py     names of all benchmarks, and their schemas
+__init__.py         file discovery per benchmark, and notices about rows left out
+table_files.py      download from the Hugging Face hub; rows of Parquet, JSON, JSON Lines, CSV
+option_notation.py  options and right answers in the notations of the benchmarks
+schemas/            one file for each benchmark
+registry.py         names of all benchmarks, and their schemas
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from smolvideo.errors import SourceError
-from smolvideo.evals.datasets.benchmarks import (
-    cinepile_item,
-    egoschema_item,
-    jsonl_item,
-    mvbench_item,
-    video_mme_item,
-)
 from smolvideo.evals.datasets.registry import SCHEMAS, BenchmarkName
-from smolvideo.evals.datasets.table_files import InvalidRowError, Row, read_rows
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema
+from smolvideo.evals.datasets.table_files import InvalidRowError
 from smolvideo.evals.item import Benchmark, EvalItem
-from smolvideo.json_types import parse_json
 from smolvideo.sanitize import display_name, display_path
-from smolvideo.text_input import decode_text, decode_utf_7
-
-MakeItem = Callable[[Row, int], EvalItem | None]
+from smolvideo.text_input import decode_utf_7
 
 _MAX_TOLD = 3
 
@@ -39,17 +29,17 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     Invalid rows are left out and listed in ``notices``. Raises SourceError if the files cannot be
     read, if no row is left, or if two items have the same id.
     """
-    files = _files_of(name, path)
+    schema = SCHEMAS[name]
+    files = _files_of(schema, path)
     items: list[EvalItem] = []
     problems: list[str] = []
     unlabelled = 0
     places: list[str] = []
     for file in files:
-        make = _item_factory(name, file, part=f"{file.stem}/" if len(files) > 1 else "")
-        for number, row in enumerate(_rows_of(name, file)):
+        for number, row in enumerate(schema.rows(file)):
             place = f"{file.name}, row {number + 1}"
             try:
-                item = make(row, number)
+                item = schema.item(row, RowPlace(number, file.stem, len(files) == 1))
             except InvalidRowError as problem:
                 problems.append(f"{place}: {problem}")
                 continue
@@ -67,55 +57,21 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
     )
 
 
-def _files_of(name: BenchmarkName, path: Path) -> list[Path]:
+def _files_of(schema: Schema, path: Path) -> list[Path]:
     if not path.exists():
         raise SourceError(f"no such file or folder: {display_path(path)}")
     if not path.is_dir():
         return [path]
-    if name == "egoschema" and (path / "questions.json").is_file():
-        return [path / "questions.json"]
-    if name in SCHEMAS and (pattern := SCHEMAS[name].file_pattern) is not None:
-        named = sorted(file for file in path.iterdir() if re.fullmatch(pattern, file.name))
+    files = sorted(path.iterdir())
+    if (pattern := schema.file_pattern) is not None:
+        named = [file for file in files if re.fullmatch(pattern, file.name)]
         if named:
             return named
-    suffixes = (".json",) if name == "mvbench" else (".parquet", ".jsonl", ".json", ".csv")
-    for suffix in suffixes:
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() == suffix)
+    for suffix in schema.suffixes:
+        found = [file for file in files if file.suffix.lower() == suffix]
         if found:
             return found
-    raise SourceError(f"no files of `{name}` in {display_path(path)}")
-
-
-def _rows_of(name: BenchmarkName, file: Path) -> Sequence[Row]:
-    return SCHEMAS[name].rows(file) if name in SCHEMAS else read_rows(file)
-
-
-def _item_factory(name: BenchmarkName, file: Path, part: str) -> MakeItem:
-    if name in SCHEMAS:
-        return partial(SCHEMAS[name].item, part=file.stem)
-    if name == "cinepile":
-        return partial(cinepile_item, part=part)
-    if name == "video-mme":
-        return video_mme_item
-    if name == "mvbench":
-        return partial(mvbench_item, task=file.stem)
-    if name == "egoschema":
-        return partial(egoschema_item, answers=_egoschema_answers(file))
-    return partial(jsonl_item, part=part)
-
-
-def _egoschema_answers(file: Path) -> dict[str, object] | None:
-    """Load the public answers from the file next to the questions; None without one."""
-    beside = file.with_name("subset_answers.json")
-    if not beside.is_file():
-        return None
-    try:
-        content = parse_json(decode_text(beside.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{display_path(beside)} cannot be understood: {error}") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{display_path(beside)} does not map questions to answers")
-    return content
+    raise SourceError(f"no files of `{schema.name}` in {display_path(path)}")
 
 
 def _refuse_duplicates(items: Sequence[EvalItem], places: Sequence[str]) -> None:

@@ -1,18 +1,22 @@
-"""Registry of the benchmarks: their names, and the schemas of those with a file of their own."""
+"""Registry of the benchmarks: a new one is one file in ``schemas`` and two entries here."""
 
 from collections.abc import Mapping
 from typing import Literal
 
+from smolvideo.evals.datasets.schemas.cinepile import CinePile
+from smolvideo.evals.datasets.schemas.egoschema import EgoSchema
+from smolvideo.evals.datasets.schemas.jsonl import OwnQuestions
 from smolvideo.evals.datasets.schemas.longvideobench import LongVideoBench
 from smolvideo.evals.datasets.schemas.lvbench import LvBench
 from smolvideo.evals.datasets.schemas.mlvu import Mlvu
 from smolvideo.evals.datasets.schemas.mmvu import Mmvu
+from smolvideo.evals.datasets.schemas.mvbench import MvBench
 from smolvideo.evals.datasets.schemas.nextqa import NextQa
 from smolvideo.evals.datasets.schemas.perceptiontest import PerceptionTest
 from smolvideo.evals.datasets.schemas.schema import Schema
 from smolvideo.evals.datasets.schemas.tempcompass import TempCompass
+from smolvideo.evals.datasets.schemas.videomme import VideoMme
 from smolvideo.evals.datasets.schemas.worldsense import WorldSense
-from smolvideo.evals.datasets.table_files import HUB_FILES, HubFilePattern
 
 BenchmarkName = Literal[
     "cinepile",
@@ -33,6 +37,10 @@ BenchmarkName = Literal[
 SCHEMAS: Mapping[str, Schema] = {
     schema.name: schema
     for schema in (
+        CinePile(),
+        VideoMme(),
+        MvBench(),
+        EgoSchema(),
         Mlvu(),
         LongVideoBench(),
         TempCompass(),
@@ -41,11 +49,7 @@ SCHEMAS: Mapping[str, Schema] = {
         PerceptionTest(),
         LvBench(),
         Mmvu(),
+        OwnQuestions(),
     )
 }
-"""Benchmark → its schema."""
-
-
-def hub_files(name: str) -> Mapping[str, HubFilePattern]:
-    """Return the versions of a benchmark on the hub, the default first; empty without any."""
-    return {"main": SCHEMAS[name].hub} if name in SCHEMAS else HUB_FILES.get(name, {})
+"""Benchmark → its schema, in the order of the help."""

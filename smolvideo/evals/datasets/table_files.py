@@ -22,8 +22,6 @@ from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sanitize import display_name, display_path
 from smolvideo.text_input import decode_text
 
-_CINEPILE = "tomg-group-umd/cinepile"
-
 
 class HubFilePattern(NamedTuple):
     """The files of a dataset's repository that match a regular expression."""
@@ -32,33 +30,19 @@ class HubFilePattern(NamedTuple):
     pattern: str
 
 
-HUB_FILES: dict[str, dict[str, HubFilePattern]] = {
-    "cinepile": {
-        "v2": HubFilePattern(_CINEPILE, r"v2/test-.*\.parquet"),
-        "v1": HubFilePattern(_CINEPILE, r"(?!v2/)(?:.*/)?test-.*\.parquet"),
-        "3.0": HubFilePattern("CinePile/cinepile-3.0_with_videoID", r"(?:.*/)?test-.*\.parquet"),
-    },
-    "video-mme": {"main": HubFilePattern("lmms-lab/Video-MME", r"videomme/test-.*\.parquet")},
-    "mvbench": {"main": HubFilePattern("OpenGVLab/MVBench", r"json/[^/]*\.json")},
-    "egoschema": {"main": HubFilePattern("lmms-lab/egoschema", r"Subset/test-.*\.parquet")},
-}
-"""Benchmark → version → its files; the first version is the default."""
-
-
 def fetch_benchmark(
     name: str,
+    versions: Mapping[str, HubFilePattern],
     version: str | None = None,
     *,
-    versions: Mapping[str, HubFilePattern] | None = None,
     offline: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Path:
     """Download a file, or a folder of several, into the hub's cache; the token is HF_TOKEN.
 
-    ``versions`` are its files on the hub, by default those of ``HUB_FILES``. Raises UsageError for
-    an unknown version, SourceError if the files are not available.
+    ``versions`` are its files on the hub, the default first. Raises UsageError for an unknown
+    version, SourceError if the files are not available.
     """
-    versions = versions or HUB_FILES[name]
     if version is not None and version not in versions:
         known = ", ".join(f"`{known}`" for known in versions)
         raise UsageError(f"`{name}` has no version `{version}`", hint=f"one of {known}")

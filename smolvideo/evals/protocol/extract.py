@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from smolvideo.errors import UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.protocol.answer_phrases import REFUSES
 from smolvideo.evals.protocol.lenient import How, lenient_choice
-from smolvideo.evals.protocol.official_rules import OFFICIAL, RULES
+from smolvideo.evals.protocol.official_rules import RULES
 
 ExtractorName = Literal[
     "lenient",
@@ -40,12 +41,13 @@ def extractor_for(extractor: ExtractorName, benchmark: str) -> ExtractorName:
     """
     if extractor != "official":
         return extractor
-    if benchmark not in OFFICIAL:
+    official = SCHEMAS[benchmark].official_extractor
+    if official is None:
         raise UsageError(
             f"`{benchmark}` has no official extractor",
             hint="`--extractor lenient`, or a rule by its name: " + ", ".join(RULES),
         )
-    return OFFICIAL[benchmark]  # type: ignore[return-value]
+    return official  # type: ignore[return-value]
 
 
 def letters_known(extractor: ExtractorName) -> int | None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
+from smolvideo.evals.datasets.schemas.cinepile import cinepile_parts
 from smolvideo.evals.item import LETTERS
 
 
@@ -41,15 +42,6 @@ def _by_letter(letter: str, options: Sequence[str], answer_index: int) -> Ruled:
     return Ruled(
         place if 0 <= place < len(options) else None, letter == LETTERS[answer_index] and place >= 0
     )
-
-
-def cinepile_parts(text: str) -> tuple[str | None, str]:
-    """Split into the letter in upper case (None without one) and the text after it, or all."""
-    text = text.replace("*", "").strip()
-    if re.match(r"^[A-E]$", text, re.IGNORECASE):
-        return text.upper(), ""
-    found = re.search(r"Answer:\s*([A-E])\)?\.?\s*(.*)", text, re.IGNORECASE)
-    return (found[1].upper(), found[2].strip()) if found else (None, text)
 
 
 def _cinepile(text: str, options: Sequence[str], answer_index: int) -> Ruled:
@@ -251,11 +243,3 @@ RULES: dict[str, tuple[Rule, int]] = {
     "vlmevalkit:mvbench": (_vlmevalkit_mvbench, len(LETTERS)),
 }
 """By name: the rule, and the number of letters it recognises."""
-
-OFFICIAL = {
-    "cinepile": "cinepile",
-    "video-mme": "lmms-eval:videomme",
-    "mvbench": "lmms-eval:mvbench",
-    "egoschema": "lmms-eval:egoschema",
-}
-"""Benchmark → the rule for ``official``: the one of the tool that publishes the prompts, too."""

@@ -1,1 +1,1 @@
-"""One file for each further benchmark: its published files, its prompt, its name in lmms-eval."""
+"""One file for each benchmark: its published files, its prompts, its samples in lmms-eval."""

@@ -6,9 +6,16 @@ subtitles are JSON files, which are not read.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_in_range, validate_options
-from smolvideo.evals.datasets.schemas.schema import DIRECT_LETTER, Schema, dotted, text_groups
+from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.schemas.schema import (
+    DIRECT_LETTER,
+    RowPlace,
+    Schema,
+    dotted,
+    text_groups,
+)
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
@@ -19,6 +26,10 @@ from smolvideo.evals.datasets.table_files import (
 from smolvideo.evals.item import EvalItem
 
 
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}\n"
+
+
 class LongVideoBench(Schema):
     name = "longvideobench"
     title = "LongVideoBench: up to an hour, questions about a moment."
@@ -27,11 +38,12 @@ class LongVideoBench(Schema):
         "FILE is lvb_val.json or the validation table. Videos are found by their `video_path`; its "
         "subtitles are JSON files, which are not read."
     )
-    hub = HubFilePattern("longvideobench/LongVideoBench", r"lvb_val\.json")
+    hub: ClassVar = {"main": HubFilePattern("longvideobench/LongVideoBench", r"lvb_val\.json")}
     lmms_eval_task = ("longvideobench_val_v", "lvb_acc")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"lvb_val\.json|validation-.*\.parquet"
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         if optional_text(row, "correct_choice") is None:
             return None
         options = validate_options(_options(row))
@@ -45,9 +57,6 @@ class LongVideoBench(Schema):
                 row, "duration_group", "question_category", "level", "topic_category"
             ),
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}\n"
 
 
 def _options(row: Row) -> list[str]:

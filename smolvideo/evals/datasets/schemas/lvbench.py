@@ -8,11 +8,16 @@ tasks/lvbench.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_of_letter
-from smolvideo.evals.datasets.schemas.schema import Schema, bracketed, split_question
+from smolvideo.evals.datasets.option_notation import index_of_letter
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, bracketed, split_question
 from smolvideo.evals.datasets.table_files import HubFilePattern, Row, optional_text, text_of
 from smolvideo.evals.item import EvalItem
+
+
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{bracketed(options)}\nAnswer the question with the option letter"
 
 
 class LvBench(Schema):
@@ -22,8 +27,9 @@ class LvBench(Schema):
         "Run LVBench: four options on videos of half an hour and more.\n\n"
         "FILE is video_info.meta.jsonl. Videos are found as `KEY.mp4`."
     )
-    hub = HubFilePattern("zai-org/LVBench", r"(?:.*/)?video_info\.meta\.jsonl")
+    hub: ClassVar = {"main": HubFilePattern("zai-org/LVBench", r"(?:.*/)?video_info\.meta\.jsonl")}
     lmms_eval_task = ("lvbench", "lvbench_score")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"video_info\.meta\.jsonl"
 
     def rows(self, file: Path) -> Sequence[Row]:
@@ -37,11 +43,11 @@ class LvBench(Schema):
             rows += [{**known, **asked} for asked in questions if isinstance(asked, Mapping)]
         return rows
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         key = optional_text(row, "key") or PurePosixPath(text_of(row, "video_path")).stem
         question, options = split_question(text_of(row, "question"))
         return EvalItem(
-            id=optional_text(row, "uid") or str(number),
+            id=optional_text(row, "uid") or str(place.number),
             video_names=(key.strip(),),
             question=question,
             options=options,
@@ -49,9 +55,6 @@ class LvBench(Schema):
             groups=_groups(row),
             url=f"https://www.youtube.com/watch?v={key.strip()}",
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{bracketed(options)}\nAnswer the question with the option letter"
 
 
 def _groups(row: Row) -> dict[str, str]:

@@ -7,9 +7,14 @@ options, and the prompt: EvolvingLMMs-Lab/lmms-eval@54ad0f88, tasks/mlvu.
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_of_letter, index_of_text, validate_options
-from smolvideo.evals.datasets.schemas.schema import Schema, bracketed, split_question
+from smolvideo.evals.datasets.option_notation import (
+    index_of_letter,
+    index_of_text,
+    validate_options,
+)
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, bracketed, split_question
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
@@ -31,6 +36,10 @@ FOLDERS = (
 """Stems of the task files, and the names of their folders of videos."""
 
 
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{bracketed(options)}\nOnly give the best option.\nBest option: ("
+
+
 class Mlvu(Schema):
     name = "mlvu"
     title = "MLVU: long videos, seven tasks."
@@ -39,11 +48,12 @@ class Mlvu(Schema):
         "FILE is one task's .json (1_plotQA.json …), a folder of them, or the table of MLVU_dev. "
         "Videos are found in the folder of their task, as `1_plotQA/1.mp4`."
     )
-    hub = HubFilePattern("MLVU/MVLU", r"MLVU/json/[1-7]_[^/]*\.json")
+    hub: ClassVar = {"main": HubFilePattern("MLVU/MVLU", r"MLVU/json/[1-7]_[^/]*\.json")}
     lmms_eval_task = ("mlvu_dev", "mlvu_percetion_score")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"[1-7]_\w+\.json"
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         question = text_of(row, "question").strip()
         video = text_of(row, "video" if "video" in row else "video_name").strip()
         if "candidates" in row:
@@ -52,15 +62,15 @@ class Mlvu(Schema):
         else:
             question, options = split_question(question)
             answer = index_of_letter(row.get("answer"), options)
-        folder = part if part in FOLDERS else None
+        folder = place.stem if place.stem in FOLDERS else None
         task = (
-            re.sub(r"^\d+_", "", part)
+            re.sub(r"^\d+_", "", place.stem)
             if folder
             else optional_text(row, "task_type") or optional_text(row, "question_type")
         )
         names = (video,) if folder is None else (f"{folder}/{video}", video)
         return EvalItem(
-            id=f"{part}/{number}",
+            id=f"{place.stem}/{place.number}",
             video_names=names,
             question=question,
             options=options,
@@ -68,6 +78,3 @@ class Mlvu(Schema):
             groups={"task": task} if task else {},
             foreign_folders=tuple(one for one in FOLDERS if folder and one != folder),
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{bracketed(options)}\nOnly give the best option.\nBest option: ("

@@ -7,12 +7,22 @@ EvolvingLMMs-Lab/lmms-eval@161c7a17, tasks/mmvu.
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 from urllib.parse import urlsplit
 
-from smolvideo.evals.datasets.benchmarks import index_of_letter, validate_options
-from smolvideo.evals.datasets.schemas.schema import Schema, lettered
+from smolvideo.evals.datasets.option_notation import index_of_letter, validate_options
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, lettered
 from smolvideo.evals.datasets.table_files import HubFilePattern, InvalidRowError, Row, text_of
 from smolvideo.evals.item import EvalItem
+
+
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    listed = "\n".join(f"{letter}: {text}" for letter, text in lettered(options))
+    return (
+        f"\nQuestion:{question}\n{listed}\nVisual Information: processed video\n"
+        "Do not generate any intermediate reasoning process. Answer directly with the option "
+        "letter from the\ngiven choices.\n"
+    )
 
 
 class Mmvu(Schema):
@@ -23,11 +33,12 @@ class Mmvu(Schema):
         "FILE is validation.json; open-ended questions are left out. Videos are found in the "
         "folder of their subject, as `Chemistry/0.mp4`."
     )
-    hub = HubFilePattern("yale-nlp/MMVU", r"(?:.*/)?validation\.json")
+    hub: ClassVar = {"main": HubFilePattern("yale-nlp/MMVU", r"(?:.*/)?validation\.json")}
     lmms_eval_task = ("mmvu_val", "accuracy")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"validation\.json"
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         if row.get("question_type") != "multiple-choice":
             raise InvalidRowError("is open-ended, and not multiple choice")
         choices = row.get("choices")
@@ -46,12 +57,4 @@ class Mmvu(Schema):
             answer_index=index_of_letter(row.get("answer"), options),
             groups={"subject": path.parent.name.replace("_", " ")},
             url=address if address.startswith("https://") else None,
-        )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        listed = "\n".join(f"{letter}: {text}" for letter, text in lettered(options))
-        return (
-            f"\nQuestion:{question}\n{listed}\nVisual Information: processed video\n"
-            "Do not generate any intermediate reasoning process. Answer directly with the option "
-            "letter from the\ngiven choices.\n"
         )

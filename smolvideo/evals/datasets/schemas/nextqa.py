@@ -6,13 +6,18 @@ tasks/nextqa, ``nextqa_mc_test``, which ends with the options.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_in_range, validate_options
-from smolvideo.evals.datasets.schemas.schema import Schema, dotted, text_groups
+from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, dotted, text_groups
 from smolvideo.evals.datasets.table_files import HubFilePattern, Row, optional_text, text_of
 from smolvideo.evals.item import EvalItem
 
 _KINDS = {"C": "causal", "T": "temporal", "D": "descriptive"}
+
+
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}"
 
 
 class NextQa(Schema):
@@ -23,11 +28,12 @@ class NextQa(Schema):
         "FILE is test.csv or val.csv, or their table. Videos are found as `VIDEO.mp4`, in any "
         "folder of NExTVideo."
     )
-    hub = HubFilePattern("lmms-lab/NExTQA", r"MC/test-.*\.parquet")
+    hub: ClassVar = {"main": HubFilePattern("lmms-lab/NExTQA", r"MC/test-.*\.parquet")}
     lmms_eval_task = ("nextqa_mc_test", "exact_match")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"test\.csv|test-.*\.parquet"
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         if optional_text(row, "answer") is None:
             return None
         video = text_of(row, "video").strip()
@@ -43,6 +49,3 @@ class NextQa(Schema):
             answer_index=index_in_range(row.get("answer"), options),
             groups=groups,
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{dotted(options)}"

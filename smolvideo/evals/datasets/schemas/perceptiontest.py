@@ -7,9 +7,16 @@ EvolvingLMMs-Lab/lmms-eval@06f392e6, tasks/perceptiontest/val.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_in_range, validate_options
-from smolvideo.evals.datasets.schemas.schema import DIRECT_LETTER, Schema, dotted, text_groups
+from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.schemas.schema import (
+    DIRECT_LETTER,
+    RowPlace,
+    Schema,
+    dotted,
+    text_groups,
+)
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
@@ -21,6 +28,10 @@ from smolvideo.evals.datasets.table_files import (
 from smolvideo.evals.item import EvalItem
 
 
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}"
+
+
 class PerceptionTest(Schema):
     name = "perceptiontest"
     title = "Perception Test: memory, abstraction, physics, semantics."
@@ -28,8 +39,13 @@ class PerceptionTest(Schema):
         "Run the Perception Test's multiple choice: three options on half a minute of video.\n\n"
         "FILE is mc_question_valid.json or the validation table. Videos are found as `VIDEO.mp4`."
     )
-    hub = HubFilePattern("lmms-lab/PerceptionTest_Val", r"mc_question_val/validation-.*\.parquet")
+    hub: ClassVar = {
+        "main": HubFilePattern(
+            "lmms-lab/PerceptionTest_Val", r"mc_question_val/validation-.*\.parquet"
+        )
+    }
     lmms_eval_task = ("perceptiontest_val_mc", "accuracy")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"mc_question_valid\.json|validation-.*\.parquet"
 
     def rows(self, file: Path) -> Sequence[Row]:
@@ -46,7 +62,7 @@ class PerceptionTest(Schema):
             if isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         if optional_text(row, "answer_id") is None:
             return None
         video = text_of(row, "video_name").strip()
@@ -59,6 +75,3 @@ class PerceptionTest(Schema):
             answer_index=index_in_range(row.get("answer_id"), options),
             groups=text_groups(row, "area", "reasoning"),
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}"

@@ -1,11 +1,11 @@
-"""Base class of a benchmark's schema: published files → items, and lmms-eval's prompt for them."""
+"""Base class of a benchmark's schema: published files → items, prompts, and lmms-eval's samples."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from smolvideo.evals.datasets.benchmarks import strip_option_letters
+from smolvideo.evals.datasets.option_notation import strip_option_letters
 from smolvideo.evals.datasets.table_files import HubFilePattern, InvalidRowError, Row, read_rows
 from smolvideo.evals.item import LETTERS, EvalItem
 
@@ -14,35 +14,81 @@ DIRECT_LETTER = "Answer with the option's letter from the given choices directly
 _LETTERED_LINE = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
 
 
-class Schema:
-    """How one benchmark is published.
+class QuestionText(NamedTuple):
+    """Text of a question: ``instruction`` goes before the frames, ``text`` after them.
 
-    ``title`` is its line in the list of commands, ``help`` the text of its command. ``hub`` are
-    its files on the hub, ``lmms_eval_task`` the names of its task and metric in lmms-eval.
-    ``file_pattern`` matches the names of the benchmark's files in a folder; None for all tables.
+    An ``instruction`` of None uses the default of the model's layout; an empty one is no text.
+    """
+
+    instruction: str | None
+    text: str
+
+
+FormatQuestion = Callable[[str, Sequence[str], str | None], QuestionText | str]
+"""Question, options in display order, subtitles → text; a str stands after the frames alone."""
+
+
+class RowPlace(NamedTuple):
+    """Where a row was read: ``number`` from 0 in the file with the stem ``stem``."""
+
+    number: int
+    stem: str = ""
+    is_only_file: bool = True
+
+    @property
+    def id(self) -> str:
+        """The number, after the stem if there are several files."""
+        return f"{self.number}" if self.is_only_file else f"{self.stem}/{self.number}"
+
+
+class Schema:
+    """How one benchmark is published, asked, and exported.
+
+    ``title`` is its line in the list of commands, ``help`` the text of its command. ``hub`` maps
+    versions to their files on the hub, the default first; empty without any. ``file_pattern``
+    matches the names of the benchmark's files in a folder, or else files with the first of
+    ``suffixes`` that occurs are its files. ``prompts`` has the texts of its questions by the name
+    of a prompt, ``official_extractor`` the rule of the tool that publishes scores.
+    ``has_cut_videos``: files with the part that is asked about have the name of the whole video.
+    ``lmms_eval_task`` are the names of its task and metric in lmms-eval.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     help: ClassVar[str]
-    hub: ClassVar[HubFilePattern]
+    prompts: ClassVar[Mapping[str, FormatQuestion]]
     lmms_eval_task: ClassVar[tuple[str, str]]
+    hub: ClassVar[Mapping[str, HubFilePattern]] = {}
     file_pattern: ClassVar[str | None] = None
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".csv")
+    official_extractor: ClassVar[str | None] = None
+    has_cut_videos: ClassVar[bool] = False
 
     def rows(self, file: Path) -> Sequence[Row]:
         """Read the rows of a file, one per question. Raises SourceError."""
         return read_rows(file)
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
-        """Convert row ``number``, from 0, of the file with the stem ``part``.
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+        """Convert a row; None for a question without a public answer. Raises InvalidRowError."""
+        raise NotImplementedError
 
-        Returns None for a question without a public answer. Raises InvalidRowError.
+    def lmms_eval_subtask(self, item: EvalItem | None, *, subtitle_files: bool) -> str:
+        """Return lmms-eval's name of the task with ``item``; None for a run without items.
+
+        ``subtitle_files``: the run used subtitles of files next to the videos.
         """
-        raise NotImplementedError
+        return self.lmms_eval_task[0]
 
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        """Return lmms-eval's text of a question; ``options`` are in display order."""
-        raise NotImplementedError
+    def lmms_eval_target(self, item: EvalItem) -> str:
+        """Return the right answer as lmms-eval's samples have it."""
+        return LETTERS[item.answer_index]
+
+    def lmms_eval_metric(self, item: EvalItem, text: str, choice: int | None, correct: bool) -> Any:
+        """Return an answer in the format of the task's ``process_results``.
+
+        ``choice`` is the right option exactly if the answer is ``correct``; None without any.
+        """
+        return float(correct)
 
 
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:

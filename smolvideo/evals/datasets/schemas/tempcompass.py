@@ -7,9 +7,16 @@ EvolvingLMMs-Lab/lmms-eval@683a0a0c and 06f392e6, tasks/tempcompass.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_of_letter
-from smolvideo.evals.datasets.schemas.schema import Schema, dotted, split_question, text_groups
+from smolvideo.evals.datasets.option_notation import index_of_letter
+from smolvideo.evals.datasets.schemas.schema import (
+    RowPlace,
+    Schema,
+    dotted,
+    split_question,
+    text_groups,
+)
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     InvalidRowError,
@@ -20,6 +27,10 @@ from smolvideo.evals.datasets.table_files import (
 from smolvideo.evals.item import EvalItem
 
 
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}\nPlease directly give the best option:"
+
+
 class TempCompass(Schema):
     name = "tempcompass"
     title = "TempCompass: what changes over time."
@@ -27,8 +38,11 @@ class TempCompass(Schema):
         "Run TempCompass: two to four options on action, direction, speed, order and change.\n\n"
         "FILE is multi-choice.json or its table. Videos are found as `VIDEO.mp4`."
     )
-    hub = HubFilePattern("lmms-lab/TempCompass", r"multi-choice/test-.*\.parquet")
+    hub: ClassVar = {
+        "main": HubFilePattern("lmms-lab/TempCompass", r"multi-choice/test-.*\.parquet")
+    }
     lmms_eval_task = ("tempcompass-multi-choice", "avg_accuracy")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"multi-choice\.json|test-.*\.parquet"
 
     def rows(self, file: Path) -> Sequence[Row]:
@@ -45,7 +59,7 @@ class TempCompass(Schema):
             if isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         video = text_of(row, "video_id").strip()
         question, options = split_question(text_of(row, "question"))
         letter, _, answer = text_of(row, "answer").strip().partition(". ")
@@ -54,13 +68,10 @@ class TempCompass(Schema):
             raise InvalidRowError(f"the right answer is not the text of option {letter}")
         groups = text_groups(row, "dim")
         return EvalItem(
-            id=f"{video}/{groups.get('dim', '')}/{number}",
+            id=f"{video}/{groups.get('dim', '')}/{place.number}",
             video_names=(video,),
             question=question,
             options=options,
             answer_index=index,
             groups=groups,
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        return f"{question}\n{dotted(options)}\nPlease directly give the best option:"

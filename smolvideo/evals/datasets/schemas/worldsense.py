@@ -7,9 +7,10 @@ EvolvingLMMs-Lab/lmms-eval@0cf4eccd, tasks/worldsense, which speaks of the sound
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from smolvideo.evals.datasets.benchmarks import index_of_letter, strip_option_letters
-from smolvideo.evals.datasets.schemas.schema import Schema, dotted, text_groups
+from smolvideo.evals.datasets.option_notation import index_of_letter, strip_option_letters
+from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, dotted, text_groups
 from smolvideo.evals.datasets.table_files import HubFilePattern, Row, as_list, read_json, text_of
 from smolvideo.evals.item import EvalItem
 
@@ -23,6 +24,17 @@ _SELECT = (
 )
 
 
+def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    if subtitles:
+        shown = (
+            "These are the frames of a video. This video's subtitles are listed below:\n"
+            f'"{subtitles}"\n'
+        )
+    else:
+        shown = "These are the frames of a video and the corresponding audio. "
+    return f"{_SYSTEM}\n{shown}{_SELECT}{question}\n{dotted(options)}\n"
+
+
 class WorldSense(Schema):
     name = "worldsense"
     title = "WorldSense: everyday videos; sound is not read."
@@ -31,8 +43,9 @@ class WorldSense(Schema):
         "FILE is worldsense_qa.json or WorldSense.tsv. Videos are found as `VIDEO.mp4`, subtitles "
         "as `VIDEO.srt`."
     )
-    hub = HubFilePattern("honglyhly/WorldSense", r"worldsense_qa\.json")
+    hub: ClassVar = {"main": HubFilePattern("honglyhly/WorldSense", r"worldsense_qa\.json")}
     lmms_eval_task = ("worldsense", "worldsense_score")
+    prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"worldsense_qa\.json|WorldSense\.tsv"
 
     def rows(self, file: Path) -> Sequence[Row]:
@@ -47,11 +60,11 @@ class WorldSense(Schema):
             if "task" in task and isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, number: int, part: str) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
         video = text_of(row, "video").strip()
         options = strip_option_letters(as_list(row, "candidates"))
         return EvalItem(
-            id=str(number),
+            id=str(place.number),
             video_names=(video,),
             question=text_of(row, "question").strip(),
             options=options,
@@ -61,13 +74,3 @@ class WorldSense(Schema):
             ),
             subtitle_names=(f"{video}.srt",),
         )
-
-    def lmms_eval_text(self, question: str, options: Sequence[str], subtitles: str | None) -> str:
-        if subtitles:
-            shown = (
-                "These are the frames of a video. This video's subtitles are listed below:\n"
-                f'"{subtitles}"\n'
-            )
-        else:
-            shown = "These are the frames of a video and the corresponding audio. "
-        return f"{_SYSTEM}\n{shown}{_SELECT}{question}\n{dotted(options)}\n"
