@@ -23,6 +23,10 @@ from smolvideo.evals.videos import VideoDownloader
 from smolvideo.models.registry import PromptFormat
 
 _DEFAULTS = EvalSettings()
+GROUP_HELP = (
+    "Score groups by this field of the questions, or by the combinations of several: "
+    "duration,domain,task_type. Repeatable."
+)
 NANO_MAX_NEW_TOKENS = 64
 """nano answers with the text of the option before its letter; the longest are descriptions."""
 
@@ -56,6 +60,10 @@ class EvalDataFlags(Flags, section="Data"):
         metavar="N",
         show_default="none",
         help="Only the first N questions.",
+    )
+    unlabelled: bool = flag(
+        help="Also ask questions without a public answer; they are in no score, and `eval export` "
+        "writes the submission for EgoSchema's server."
     )
     seed: int = flag(
         type=IntegerType(min=0),
@@ -127,6 +135,13 @@ class EvalRunFlags(Flags, section="Run"):
         metavar="DIR",
         show_default="runs/BENCHMARK-MODEL",
         help="Folder of the run; an existing run is resumed and its failures are repeated.",
+    )
+    group: tuple[str, ...] = flag(
+        metavar="FIELD[,FIELD]",
+        default=(),
+        multiple=True,
+        show_default="each field",
+        help=GROUP_HELP,
     )
     only_failed: bool = flag(help="Repeat failures only, without pending questions.")
     as_json: bool = flag("--json", help="Scores as one JSON object instead of charts.")

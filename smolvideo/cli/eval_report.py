@@ -2,19 +2,23 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import click
 
+from smolvideo.cli.eval_options import GROUP_HELP
 from smolvideo.cli.flags import FilePath, SectionCommand, SectionOption, is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
+from smolvideo.evals.comparison import compare_runs
+from smolvideo.evals.grouping import Grouping, parse_groupings
 from smolvideo.evals.lmms_eval import export_lmms_eval
 from smolvideo.evals.report_files import csv_report, html_report, markdown_report
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import EvalReport, build_report, compare_runs
+from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.evals.settings import Condition
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import SafeConsole, open_screen
@@ -49,12 +53,27 @@ _overwrite_option = click.option(
     "items, frames and answers; items as CSV, with an apostrophe before cells that a "
     "spreadsheet would run as a formula.",
 )
+@click.option(
+    "--group",
+    "group",
+    cls=SectionOption,
+    multiple=True,
+    metavar="FIELD[,FIELD]",
+    show_default="each field",
+    help=GROUP_HELP,
+)
 @_output_option
 @_overwrite_option
 @debug_option
 @click.pass_context
 def report(
-    ctx: click.Context, /, run: Path, form: str, output: Path | None, overwrite: bool
+    ctx: click.Context,
+    /,
+    run: Path,
+    form: str,
+    group: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
 ) -> int | None:
     """Show the scores of a run, finished or not.
 
@@ -66,12 +85,15 @@ def report(
     if output is not None:
         check_new_file(output, overwrite=overwrite)
     opened = RunFolder.read(run)
-    scores = build_report(opened)
+    if group and form == "csv":
+        raise UsageError("`--group` has no effect with `--format csv`, which has all fields")
+    groupings = parse_groupings(group, opened.items)
+    scores = build_report(opened, groupings)
     screen = open_screen()
     if form == "charts" and output is None:
         show_report(screen.out, scores)
     else:
-        text = _text(form, opened, scores)
+        text = _text(form, opened, scores, groupings)
         if output is None:
             screen.write(text)
         else:
@@ -80,11 +102,11 @@ def report(
     return None if scores.complete else EXIT_SOME_FAILED
 
 
-def _text(form: str, run: RunFolder, scores: EvalReport) -> str:
+def _text(form: str, run: RunFolder, scores: EvalReport, groupings: Sequence[Grouping]) -> str:
     if form == "markdown":
         return markdown_report(scores)
     if form == "html":
-        return html_report(run)
+        return html_report(run, groupings)
     if form == "csv":
         return csv_report(run)
     if form == "json":

@@ -27,6 +27,7 @@ from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.table_files import fetch_benchmark
+from smolvideo.evals.grouping import parse_groupings
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.protocol.prompts import default_prompt
 from smolvideo.evals.run import open_run, run_eval
@@ -83,7 +84,8 @@ def _run(given: EvalFlags, name: str) -> int | None:
             )
         elif given.is_explicit("data_version"):
             raise UsageError("`--data-version` is for the hub's file, and FILE names another")
-        benchmark = load_benchmark(name, path)  # type: ignore[arg-type]
+        benchmark = load_benchmark(name, path, unlabelled=given.unlabelled)  # type: ignore[arg-type]
+        parse_groupings(given.group, benchmark.items)  # an error before the model is loaded
         spec = choose_engine(
             given,
             screen,
@@ -142,7 +144,7 @@ def _ask(
         raise
     screen.notice(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
     # Report.
-    report = build_report(run)
+    report = build_report(run, parse_groupings(given.group, run.items))
     report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)
     if given.as_json:

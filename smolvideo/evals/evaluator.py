@@ -96,7 +96,7 @@ class Evaluator:
         order = unanswered.order or tuple(range(len(item.options)))
         shown = [item.options[place] for place in order]
         extractor = extractor_for(self.settings.extractor, self.benchmark)
-        read = extract(extractor, answer.text, shown, order.index(item.answer_index))
+        read = extract(extractor, answer.text, shown, item.answer_in(order))
         choice = None if read.choice is None else order[read.choice]
         return replace(
             unanswered,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.schemas.schema import Schema
-from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.item import EvalItem
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder, RunInfo
 from smolvideo.evals.scores import EvalReport, build_report
@@ -26,12 +26,15 @@ class _Sample(NamedTuple):
     task: str
     line: dict[str, Any]
     correct: bool
+    is_labelled: bool
 
 
 def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -> list[Path]:
     """Write the results and the samples of each task below ``folder``; return their paths.
 
-    MVBench is a group of twenty tasks. Items without an answer are left out. Raises RecordError if
+    MVBench is a group of twenty tasks. A run with questions without a public answer also writes the
+    submission for the benchmark's server, if it has one, with -1 for an answer without a choice.
+    Items without an answer are left out. Raises RecordError if
     a file exists already or cannot be written.
     """
     info = run.info
@@ -54,6 +57,12 @@ def export_lmms_eval(run: RunFolder, folder: Path, *, overwrite: bool = False) -
         paths.append(target / f"{date}_samples_{_plain(task)}.jsonl")
         text = "".join(json_line(one.line) + "\n" for one in lines)
         write_text_atomic(paths[-1], text, overwrite=overwrite)
+    submission = _schema_of(run).submission(
+        {one.id: -1 if one.choice is None else one.choice for one in main}
+    )
+    if submission is not None and any(item.answer_index is None for item in run.items):
+        paths.append(target / f"{date}_submission_{info.benchmark['name']}.json")
+        write_text_atomic(paths[-1], submission, overwrite=overwrite)
     return paths
 
 
@@ -128,9 +137,9 @@ def _config(info: RunInfo) -> dict[str, Any]:
 
 
 def _mean(samples: Sequence[_Sample], metric: str) -> dict[str, Any]:
-    right = sum(one.correct for one in samples)
+    correct = [one.correct for one in samples if one.is_labelled]
     return {
-        f"{metric},none": 100 * right / len(samples) if samples else None,
+        f"{metric},none": 100 * sum(correct) / len(correct) if correct else None,
         f"{metric}_stderr,none": "N/A",
         "samples": len(samples),
     }
@@ -160,12 +169,13 @@ def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
         subtitles = item.subtitles
     asked = format_question(settings["prompt"], schema.name, item.question, item.options, subtitles)
     target = schema.lmms_eval_target(item)
-    wrong = None if answer.choice == item.answer_index else answer.choice
-    choice = item.answer_index if answer.correct else wrong
+    # Official rules differ from `choice`: their verdict counts.
+    contradicts = item.answer_index is not None and answer.choice == item.answer_index
+    choice = item.answer_index if answer.correct else None if contradicts else answer.choice
     doc = {
         "question": item.question,
         "choices": list(item.options),
-        "answer": LETTERS[item.answer_index],
+        "answer": item.answer_letter,
         "video": item.video,
         **item.groups,
     }
@@ -182,7 +192,9 @@ def _sample(item: EvalItem, answer: EvalAnswer, run: RunFolder) -> _Sample:
             item, answer.text or "", choice, answer.correct
         ),
     }
-    return _Sample(_task_of(item, run), line, answer.correct)
+    return _Sample(
+        _task_of(item, run), line, answer.correct, is_labelled=item.answer_index is not None
+    )
 
 
 def _hash(text: str) -> str:

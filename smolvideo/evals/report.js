@@ -32,12 +32,13 @@
     return element;
   };
 
-  const outcome = (answer) => {
+  const outcome = (item, answer) => {
     if (!answer || answer[KIND]) return "no answer";
     if (answer[CORRECT]) return "right";
-    return answer[CHOICE] === null ? "names no option" : "wrong";
+    if (answer[CHOICE] === null) return "names no option";
+    return item.right === null ? "without a public answer" : "wrong";
   };
-  const SIGN = { right: "✓", wrong: "✗", "names no option": "?", "no answer": "–" };
+  const SIGN = { right: "✓", wrong: "✗", "names no option": "?", "no answer": "–", "without a public answer": "·" };
 
   const addSelect = (name, label, values) => {
     const wrapper = make("label");
@@ -79,7 +80,7 @@
     shown = [];
     data.items.forEach((item, place) => {
       const answer = item.answers[chosen.condition.value];
-      if (chosen.outcome.value !== "all" && outcome(answer) !== chosen.outcome.value) return;
+      if (chosen.outcome.value !== "all" && outcome(item, answer) !== chosen.outcome.value) return;
       if (words && !texts[place].includes(words)) return;
       for (let group = 0; group < data.groups.length; group += 1) {
         const wanted = chosen["group" + group].value;
@@ -97,7 +98,7 @@
 
   const makeRow = (at) => {
     const item = data.items[shown[at]];
-    const result = outcome(item.answers[form.elements.condition.value]);
+    const result = outcome(item, item.answers[form.elements.condition.value]);
     const row = make("div", null, "row");
     row.setAttribute("role", "option");
     row.setAttribute("aria-selected", String(at === selected));
@@ -182,7 +183,7 @@
 
   const answerOf = (item, condition) => {
     const answer = item.answers[condition];
-    const result = outcome(answer);
+    const result = outcome(item, answer);
     const name = condition === "main" ? "Answer" : condition;
     const head = make("div", `${SIGN[result]} ${name}: ${result}`, result === "right" ? "good" : "bad");
     if (!answer) return [head];

@@ -8,10 +8,11 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smolvideo.calibration import ReliabilityBin
+from smolvideo.evals.grouping import Grouping
 from smolvideo.evals.item import LETTERS, EvalItem
 from smolvideo.evals.report_text import (
     caveats,
@@ -30,9 +31,9 @@ MAX_PICTURE_BYTES = 64 * 2**20
 """Limit for thumbnail strips; more are left out, with a remark, so that the page still opens."""
 
 
-def html_report(run: RunFolder) -> str:
-    """Return the self-contained page."""
-    report = build_report(run)
+def html_report(run: RunFolder, groupings: Sequence[Grouping] = ()) -> str:
+    """Return the self-contained page; its tables are of ``groupings``, see ``group_items``."""
+    report = build_report(run, groupings)
     videos = run.videos()
     pictures, left_out = _pictures(run, videos)
     notes = [*caveats(report)]
@@ -56,7 +57,7 @@ def _data(run: RunFolder, report: EvalReport, videos: dict[str, EvalVideo]) -> d
         answers.setdefault(answer.id, {})[answer.condition] = _answer(answer)
     return {
         "conditions": list(report.conditions),
-        "groups": [group for group in report.main.groups if " × " not in group],  # noqa: RUF001
+        "groups": list(dict.fromkeys(field for item in run.items for field in item.groups)),
         "items": [_item(item, answers.get(item.id, {})) for item in run.items],
         "looks": {look: _look(video) for look, video in videos.items()},
     }
@@ -244,7 +245,7 @@ def csv_report(run: RunFolder) -> str:
             answer.video,
             item.question,
             " | ".join(item.options),
-            LETTERS[item.answer_index],
+            item.answer_letter,
             "" if answer.choice is None else LETTERS[answer.choice],
             int(answer.correct),
             answer.how or "",

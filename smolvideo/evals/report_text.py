@@ -5,7 +5,8 @@ from typing import Any
 
 from smolvideo.calibration import Reliability
 from smolvideo.engines import format_dtype
-from smolvideo.evals.scores import Comparison, EvalReport, Score
+from smolvideo.evals.comparison import Comparison
+from smolvideo.evals.scores import EvalReport, MeanOfGroups, Score
 from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, Accuracy, NoInterval, PairedComparison
 from smolvideo.sanitize import display_name, escape_controls
 
@@ -16,7 +17,8 @@ def headline(report: EvalReport) -> str:
     model, benchmark = report.info.model["name"], report.info.benchmark["name"]
     about = f"{display_name(model)} on {display_name(benchmark)}"
     if share.value is None:
-        return f"{about}: nothing answered"
+        unscored = report.unlabelled and not report.main.overall.total
+        return f"{about}: {'no answer is public' if unscored else 'nothing answered'}"
     return f"{about}: {percent(share.value)}{interval_suffix(report.main.overall)}"
 
 
@@ -61,6 +63,11 @@ def caveats(report: EvalReport) -> list[str]:
         f"coverage: {score.share.answered:,} of {score.total:,} questions, "
         f"{report.videos_seen:,} of {report.videos:,} videos"
     ]
+    if report.unlabelled:
+        lines.append(
+            f"without a public answer, and so in no score: {report.unlabelled:,} more questions, "
+            f"{report.unlabelled_answered:,} of them answered"
+        )
     # Invalid rows are in no score: readers of a score must know about them.
     lines += [display_name(notice) for notice in report.notices]
     if score.bounds and score.coverage < 1:
@@ -78,6 +85,8 @@ def caveats(report: EvalReport) -> list[str]:
         if count := score.counts.get(kind):
             lines.append(f"{count:,} {words[count != 1]}: counted as wrong")
     for name, scores in report.conditions.items():
+        if scores.mean_of_groups is not None:
+            lines.append(f"{display_name(name)}: {mean_of_groups_text(scores.mean_of_groups)}")
         if scores.same_choice is not None:
             same = f"the same choice in {percent(scores.same_choice)} of the items"
             lines.append(f"{display_name(name)}: {same}")
@@ -87,6 +96,15 @@ def caveats(report: EvalReport) -> list[str]:
         f"intervals: 95 %, clustered by video ({counted_videos(score.share)}); | marks chance"
     )
     return lines
+
+
+def mean_of_groups_text(mean: MeanOfGroups) -> str:
+    """``mean over 20 groups by task, each with the same weight: 51.2 %``"""
+    of = "" if mean.answered == mean.groups else f" of {mean.groups:,}"
+    return (
+        f"mean over {mean.answered:,}{of} groups by {display_name(mean.field)}, each with the same "
+        f"weight: {percent(mean.accuracy)}"
+    )
 
 
 def reliability_title(found: Reliability) -> str:

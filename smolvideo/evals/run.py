@@ -251,7 +251,7 @@ def _ask_all(
         for items in group_by_clip(run.items)
         if any((condition, item.id) in wanted for item in items for condition in conditions)
     ]
-    counts = _Counts(len(list(run.expected_keys())), known, wanted)
+    counts = _Counts(run, known, wanted)
     on_news(counts.progress())
     unread: list[DecodedClip] = []
     try:
@@ -293,8 +293,9 @@ def _keep(run: RunFolder, look: DecodedClip) -> None:
 class _Counts:
     """Counts of answers in this run and before; the last answer of each key counts."""
 
-    def __init__(self, total: int, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
-        self._total = total
+    def __init__(self, run: RunFolder, known: dict[Key, EvalAnswer], wanted: set[Key]) -> None:
+        self._total = sum(1 for _ in run.expected_keys())
+        self._unlabelled = {item.id for item in run.items if item.answer_index is None}
         self._failed: set[Key] = set()
         self._right: dict[Key, bool] = {}
         self._done: set[Key] = set()
@@ -308,7 +309,7 @@ class _Counts:
             self._failed.add(answer.key)
             return
         self._failed.discard(answer.key)
-        if answer.condition == "main":
+        if answer.condition == "main" and answer.id not in self._unlabelled:
             self._right[answer.key] = answer.correct
 
     def progress(self, video: str = "") -> EvalProgress:

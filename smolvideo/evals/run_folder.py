@@ -227,7 +227,7 @@ class RunFolder:
         order = answer.order or tuple(range(len(item.options)))
         shown = [item.options[place] for place in order]
         extractor = extractor_for(settings["extractor"], self.info.benchmark["name"])
-        read = extract(extractor, answer.text, shown, order.index(item.answer_index))
+        read = extract(extractor, answer.text, shown, item.answer_in(order))
         return None if read.choice is None else order[read.choice], read.correct
 
     def videos(self) -> dict[str, EvalVideo]:
@@ -323,6 +323,6 @@ def _item_from(content: dict[str, Any]) -> EvalItem:
     item = EvalItem(**content)
     if not item.video_names or not 2 <= len(item.options) <= len(LETTERS):
         raise ValueError("an item without a video or options")
-    if not 0 <= item.answer_index < len(item.options):
+    if item.answer_index is not None and not 0 <= item.answer_index < len(item.options):
         raise ValueError("no option is the right one")
     return item

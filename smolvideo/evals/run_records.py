@@ -127,7 +127,7 @@ class EvalAnswer:
         # The fields of an answer that is not an error.
         if self.failed:
             return
-        is_right = self.choice == item.answer_index
+        is_right = self.choice is not None and self.choice == item.answer_index
         if self.scores is not None and self.choice != self.scores.index(max(self.scores)):
             raise ValueError("`choice` is not the one with the highest of the `scores`")
         if (

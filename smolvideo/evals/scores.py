@@ -1,12 +1,14 @@
-"""Scores of a run, computed from its files alone, and the paired comparison of two runs."""
+"""Scores of a run, computed from its files alone."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from smolvideo.calibration import IDENTITY, Reliability, reliability
-from smolvideo.errors import UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
+from smolvideo.evals.grouping import Grouping, group_items
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo
 from smolvideo.evals.run_records import NO_CHOICE
@@ -14,14 +16,9 @@ from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import (
     Accuracy,
     Bounds,
-    PairedComparison,
     accuracy,
     bounds,
-    compare_pairs,
 )
-
-CROSS_TABULATED = ("category", "hard_split")
-"""Two groupings that CinePile's authors also cross-tabulate."""
 
 NANO_SCORE_NOTICE = "nano knows drawn scenes alone: its score on real footage means nothing"
 
@@ -55,6 +52,19 @@ class Score:
 
 
 @dataclass(frozen=True)
+class MeanOfGroups:
+    """Mean accuracy over the groups of ``field``, all with the same weight.
+
+    ``answered`` of ``groups`` groups have an answer; the others are not in it.
+    """
+
+    field: str
+    answered: int
+    groups: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class ConditionScores:
     """``groups`` maps a grouping to the scores of its groups; ``same_choice`` is the share of items
     with the same choice as in the main condition, among items with a choice in both.
@@ -65,11 +75,16 @@ class ConditionScores:
     groups: Mapping[str, Mapping[str, Score]]
     same_choice: float | None = None
     reliability: Reliability | None = None
+    mean_of_groups: MeanOfGroups | None = None
 
 
 @dataclass(frozen=True)
 class EvalReport:
-    """All results of a run; ``notices`` are sentences that belong with every score."""
+    """All results of a run; ``notices`` are sentences that belong with every score.
+
+    ``unlabelled`` counts items without a public answer, which are in no score, and
+    ``unlabelled_answered`` those of them that have an answer in every condition.
+    """
 
     name: str
     info: RunInfo
@@ -78,6 +93,8 @@ class EvalReport:
     videos_seen: int
     seconds: Mapping[str, float]
     notices: tuple[str, ...] = ()
+    unlabelled: int = 0
+    unlabelled_answered: int = 0
 
     @property
     def main(self) -> ConditionScores:
@@ -86,7 +103,10 @@ class EvalReport:
     @property
     def complete(self) -> bool:
         """Whether every item has an answer in every condition."""
-        return all(scores.overall.coverage == 1 for scores in self.conditions.values())
+        scored = (one.overall for one in self.conditions.values())
+        return self.unlabelled == self.unlabelled_answered and all(
+            score.share.answered == score.total for score in scored
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -101,6 +121,8 @@ class EvalReport:
             "notices": list(self.notices),
             "videos": self.videos,
             "videos_seen": self.videos_seen,
+            "unlabelled": self.unlabelled,
+            "unlabelled_answered": self.unlabelled_answered,
             "seconds": dict(self.seconds),
             "conditions": {
                 name: {
@@ -111,6 +133,7 @@ class EvalReport:
                     },
                     "same_choice_as_main": scores.same_choice,
                     "reliability": scores.reliability and scores.reliability.to_json(),
+                    "mean_of_groups": scores.mean_of_groups and asdict(scores.mean_of_groups),
                 }
                 for name, scores in self.conditions.items()
             },
@@ -134,18 +157,30 @@ def _plain(score: Score) -> dict[str, Any]:
     }
 
 
-def build_report(run: RunFolder) -> EvalReport:
-    """Score a run, finished or not; items without an answer so far count as missing."""
+def build_report(run: RunFolder, groupings: Sequence[Grouping] = ()) -> EvalReport:
+    """Score a run, finished or not; items without an answer so far count as missing.
+
+    ``groupings`` are the groups to score, all fields by default; see ``group_items``.
+    """
     answers, videos = run.answers(), run.videos()
     by_condition: dict[Condition, dict[str, EvalAnswer]] = {}
     for answer in answers.values():
         by_condition.setdefault(answer.condition, {})[answer.id] = answer
     wanted: list[Condition] = ["main", *run.info.settings["controls"]]
     main = by_condition.get("main", {})
+    labelled = [item for item in run.items if item.answer_index is not None]
+    mean_over = SCHEMAS[run.info.benchmark["name"]].mean_over
     conditions = {
-        condition: _condition_scores(run.items, by_condition.get(condition, {}), main, condition)
+        condition: _condition_scores(
+            labelled, by_condition.get(condition, {}), main, condition, groupings, mean_over
+        )
         for condition in wanted
     }
+    unlabelled = [item.id for item in run.items if item.answer_index is None]
+    given = [{key for key, one in of.items() if not one.failed} for of in by_condition.values()]
+    answered = sum(
+        len(given) == len(wanted) and all(key in of for of in given) for key in unlabelled
+    )
     seen = {answer.cluster for answer in main.values() if not answer.failed}
     seconds: Counter[str] = Counter()
     for video in videos.values():
@@ -158,6 +193,8 @@ def build_report(run: RunFolder) -> EvalReport:
         videos_seen=len(seen),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         notices=(*run.info.notices, *_notices(answers.values(), videos.values())),
+        unlabelled=len(unlabelled),
+        unlabelled_answered=answered,
     )
 
 
@@ -187,21 +224,33 @@ def _condition_scores(
     answers: Mapping[str, EvalAnswer],
     main: Mapping[str, EvalAnswer],
     condition: Condition,
+    groupings: Sequence[Grouping],
+    mean_over: str | None,
 ) -> ConditionScores:
-    groups: dict[str, dict[str, list[EvalItem]]] = {}
-    for item in items:
-        named = dict(item.groups)
-        if all(name in named for name in CROSS_TABULATED):
-            named[" × ".join(CROSS_TABULATED)] = " × ".join(named[name] for name in CROSS_TABULATED)  # noqa: RUF001
-        for name, value in named.items():
-            groups.setdefault(name, {}).setdefault(value, []).append(item)
     scores = {
-        name: {value: score_of(members[value], answers) for value in sorted(members)}
-        for name, members in groups.items()
+        title: {value: score_of(members, answers) for value, members in groups.items()}
+        for title, groups in group_items(items, groupings).items()
     }
     same = None if condition == "main" else _same_choice(answers, main)
     judged = (answers[item.id] for item in items if item.id in answers)
-    return ConditionScores(score_of(items, answers), scores, same, _reliability_of(judged))
+    return ConditionScores(
+        score_of(items, answers),
+        scores,
+        same,
+        _reliability_of(judged),
+        None if mean_over is None else _mean_of_groups(items, answers, mean_over),
+    )
+
+
+def _mean_of_groups(
+    items: Sequence[EvalItem], answers: Mapping[str, EvalAnswer], field: str
+) -> MeanOfGroups | None:
+    groups = group_items(items, [(field,)]).get(field, {})
+    shares = [score_of(members, answers).share.value for members in groups.values()]
+    answered = [share for share in shares if share is not None]
+    if not answered:
+        return None
+    return MeanOfGroups(field, len(answered), len(groups), fmean(answered))
 
 
 def _reliability_of(answers: Iterable[EvalAnswer]) -> Reliability | None:
@@ -242,127 +291,3 @@ def _same_choice(answers: Mapping[str, EvalAnswer], main: Mapping[str, EvalAnswe
         if key in main and answer.choice is not None and main[key].choice is not None
     ]
     return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """``overall`` is over the items that both runs answered, ``groups`` over groups of them.
-
-    ``differences`` lists the settings in which the runs differ, ``left_out`` counts items that only
-    one run answered.
-    """
-
-    first: str
-    second: str
-    overall: PairedComparison
-    groups: Mapping[str, Mapping[str, PairedComparison]]
-    differences: tuple[str, ...]
-    left_out: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "record": "smolvideo.eval-comparison/1",
-            "first": self.first,
-            "second": self.second,
-            "differences": list(self.differences),
-            "left_out": self.left_out,
-            "overall": _pair_as_json(self.overall),
-            "groups": {
-                name: {value: _pair_as_json(pair) for value, pair in members.items()}
-                for name, members in self.groups.items()
-            },
-        }
-
-
-def _pair_as_json(pair: PairedComparison) -> dict[str, Any]:
-    return {**asdict(pair), "difference": pair.difference}
-
-
-def compare_runs(
-    first: RunFolder,
-    second: RunFolder,
-    *,
-    first_condition: Condition = "main",
-    second_condition: Condition = "main",
-) -> Comparison:
-    """Compare two runs, or two conditions, item by item.
-
-    Raises UsageError if they share no answered item, or if items with the same id differ.
-    """
-    mine = _answered(first, first_condition)
-    others = _answered(second, second_condition)
-    theirs = {item.id: item for item in second.items}
-    shared = []
-    for item in first.items:
-        other = theirs.get(item.id)
-        if other is not None and _meaning(other) != _meaning(item):
-            raise UsageError(
-                f"the runs are about different questions: `{item.id}` is not the same in both"
-            )
-        if item.id in mine and item.id in others:
-            shared.append(item)
-    if not shared:
-        raise UsageError("the two runs have no answered question in common")
-
-    def paired(members: list[Any]) -> PairedComparison:
-        return compare_pairs(
-            [mine[item.id].correct for item in members],
-            [others[item.id].correct for item in members],
-            [mine[item.id].cluster for item in members],
-        )
-
-    groups: dict[str, dict[str, list[Any]]] = {}
-    for item in shared:
-        for name, value in item.groups.items():
-            groups.setdefault(name, {}).setdefault(value, []).append(item)
-    return Comparison(
-        first=_name(first, first_condition),
-        second=_name(second, second_condition),
-        overall=paired(shared),
-        groups={
-            name: {value: paired(members[value]) for value in sorted(members)}
-            for name, members in groups.items()
-        },
-        differences=(
-            *first.info.differences(second.info, " and "),
-            *_other_files(mine, others, [item.id for item in shared]),
-        ),
-        left_out=len(mine.keys() | others.keys()) - len(shared),
-    )
-
-
-def _meaning(item: EvalItem) -> tuple[object, ...]:
-    """The fields that must be equal for two answers to be comparable."""
-    return item.question, item.options, item.answer_index
-
-
-def _other_files(
-    mine: Mapping[str, EvalAnswer], others: Mapping[str, EvalAnswer], shared: Sequence[str]
-) -> list[str]:
-    """A sentence if videos of the same name had different content."""
-    changed = sum(
-        mine[one].sha256 != others[one].sha256
-        for one in shared
-        if mine[one].sha256 and others[one].sha256
-    )
-    if not changed:
-        return []
-    return [f"questions asked about files of another content: {changed:,}"]
-
-
-def _answered(run: RunFolder, condition: Condition) -> dict[str, EvalAnswer]:
-    answers = run.answers()
-    found = {
-        answer.id: answer
-        for answer in answers.values()
-        if answer.condition == condition and not answer.failed
-    }
-    if not found:
-        raise UsageError(f"the run `{run.folder}` has no answers in the condition `{condition}`")
-    return found
-
-
-def _name(run: RunFolder, condition: Condition) -> str:
-    name = run.folder.resolve().name
-    return name if condition == "main" else f"{name} ({condition})"

@@ -22,8 +22,9 @@ from smolvideo.show.console import Output
 from smolvideo.show.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
+    from smolvideo.evals.comparison import Comparison
     from smolvideo.evals.run import EvalProgress
-    from smolvideo.evals.scores import Comparison, EvalReport, Score
+    from smolvideo.evals.scores import EvalReport, Score
     from smolvideo.evals.statistics import PairedComparison
 
 _MAX_BAR = 60

@@ -28,8 +28,9 @@ from smolvideo.cli.main import cli
 from smolvideo.cost import Prediction, PromptSize, Rates
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import SourceError
+from smolvideo.evals.comparison import compare_runs
 from smolvideo.evals.run import EvalProgress
-from smolvideo.evals.scores import build_report, compare_runs
+from smolvideo.evals.scores import build_report
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.index.hits import Hit, SearchResult
 from smolvideo.index.search import ScopeCost

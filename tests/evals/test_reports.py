@@ -13,11 +13,12 @@ from rich.console import Console
 from support.project import ROOT
 
 from smolvideo.errors import RecordError, UsageError
+from smolvideo.evals.comparison import compare_runs
 from smolvideo.evals.item import EvalItem
 from smolvideo.evals.lmms_eval import export_lmms_eval
 from smolvideo.evals.report_files import csv_report, html_report, markdown_report
 from smolvideo.evals.run_folder import EvalAnswer, EvalVideo, RunFolder, RunInfo, clip_id
-from smolvideo.evals.scores import build_report, compare_runs
+from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.show.evals import show_comparison, show_report
 

@@ -23,17 +23,18 @@ from smolvideo.text_input import decode_utf_7
 _MAX_TOLD = 3
 
 
-def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
+def load_benchmark(name: BenchmarkName, path: Path, *, unlabelled: bool = False) -> Benchmark:
     """Load the items of ``path``: a file, or a folder for benchmarks of several files.
 
-    Invalid rows are left out and listed in ``notices``. Raises SourceError if the files cannot be
-    read, if no row is left, or if two items have the same id.
+    Invalid rows are left out and listed in ``notices``; so are questions without a public answer,
+    if not ``unlabelled``. Raises SourceError if the files cannot be read, if no row is left, or if
+    two items have the same id.
     """
     schema = SCHEMAS[name]
     files = _files_of(schema, path)
     items: list[EvalItem] = []
     problems: list[str] = []
-    unlabelled = 0
+    num_unlabelled = 0
     places: list[str] = []
     for file in files:
         for number, row in enumerate(schema.rows(file)):
@@ -43,17 +44,25 @@ def load_benchmark(name: BenchmarkName, path: Path) -> Benchmark:
             except InvalidRowError as problem:
                 problems.append(f"{place}: {problem}")
                 continue
-            if item is None:
-                unlabelled += 1
-            else:
+            num_unlabelled += item.answer_index is None
+            if item.answer_index is not None or unlabelled:
                 items.append(item)
                 places.append(place)
     if not items:
         reasons = f": {problems[0]}" if problems else ""
-        raise SourceError(f"no question of {display_path(path)} can be used as `{name}`{reasons}")
+        raise SourceError(
+            f"no question of {display_path(path)} can be used as `{name}`{reasons}",
+            hint="`--unlabelled` asks questions without a public answer"
+            if num_unlabelled
+            else None,
+        )
     _refuse_duplicates(items, places)
     return Benchmark(
-        name, tuple(items), path.name, _hash(files), _notices(files, problems, unlabelled)
+        name,
+        tuple(items),
+        path.name,
+        _hash(files),
+        _notices(files, problems, num_unlabelled, unlabelled),
     )
 
 
@@ -85,14 +94,17 @@ def _refuse_duplicates(items: Sequence[EvalItem], places: Sequence[str]) -> None
         seen[item.id] = place
 
 
-def _notices(files: Sequence[Path], problems: Sequence[str], unlabelled: int) -> tuple[str, ...]:
+def _notices(
+    files: Sequence[Path], problems: Sequence[str], num_unlabelled: int, are_asked: bool
+) -> tuple[str, ...]:
     notices = [
         f"{display_path(file)} looks like UTF-7, but is read as UTF-8: save it as UTF-8"
         for file in files
         if file.suffix.lower() != ".parquet" and decode_utf_7(file.read_bytes()) is not None
     ]
-    if unlabelled:
-        notices.append(f"{unlabelled:,} questions have no public answer and are left out")
+    if num_unlabelled:
+        what = "are asked, but in no score" if are_asked else "are left out"
+        notices.append(f"{num_unlabelled:,} questions have no public answer and {what}")
     if problems:
         reasons = "; ".join(problems[:_MAX_TOLD])
         more = f"; and {len(problems) - _MAX_TOLD:,} more" if len(problems) > _MAX_TOLD else ""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from smolvideo.evals.datasets.table_files import InvalidRowError, as_index
+from smolvideo.evals.datasets.table_files import InvalidRowError, Row, as_index
 from smolvideo.evals.item import LETTERS
 
 
@@ -70,6 +70,12 @@ def index_of_letter(answer: object, options: Sequence[str]) -> int:
             f"the right answer is not the letter of one of {len(options)} options"
         )
     return index
+
+
+def public_index(row: Row, column: str, options: Sequence[str]) -> int | None:
+    """Return the index in a column that is empty where the answer is not public."""
+    value = row.get(column)
+    return None if value is None or value == "" else index_in_range(value, options)
 
 
 def index_in_range(answer: object, options: Sequence[str]) -> int:

@@ -56,17 +56,20 @@ def letters_known(extractor: ExtractorName) -> int | None:
 
 
 def extract(
-    extractor: ExtractorName, text: str, options: Sequence[str], answer_index: int
+    extractor: ExtractorName, text: str, options: Sequence[str], answer_index: int | None
 ) -> ExtractedChoice:
     """Extract the choice from an answer. ``options`` and ``answer_index`` are in display order.
 
-    An unresolved ``official`` is CinePile's rule; use ``extractor_for`` for other benchmarks.
+    Without a public answer (None) nothing is ``correct``. An unresolved ``official`` is CinePile's
+    rule; use ``extractor_for`` for other benchmarks.
     """
     if extractor == "lenient":
         choice, how = lenient_choice(text, options)
-        return ExtractedChoice(choice, choice == answer_index, how)
+        return ExtractedChoice(choice, choice is not None and choice == answer_index, how)
     rule, _ = RULES["cinepile" if extractor == "official" else extractor]
-    choice, correct = rule(text, options, answer_index)
+    # What a rule reads in a text does not depend on the right answer.
+    choice, correct = rule(text, options, answer_index or 0)
+    correct = correct and answer_index is not None
     return ExtractedChoice(choice, correct, _how(text, choice, options))
 
 

@@ -26,7 +26,7 @@ from smolvideo.evals.datasets.table_files import (
     optional_text,
     text_of,
 )
-from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.item import EvalItem
 
 _REPOSITORY = "tomg-group-umd/cinepile"
 
@@ -104,7 +104,7 @@ class CinePile(Schema):
     prompts: ClassVar = {"official": _official, "smolvlm": smolvlm_prompt, "lmms-eval": _lmms_eval}
     official_extractor = "cinepile"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         options = validate_options(as_list(row, "choices"))
         link = optional_text(row, "yt_clip_link")
         video_id = optional_text(row, "videoID") or video_id_of(link or "")
@@ -127,7 +127,8 @@ class CinePile(Schema):
         )
 
     def lmms_eval_target(self, item: EvalItem) -> str:
-        return f"{LETTERS[item.answer_index]}) {item.options[item.answer_index]}"
+        assert item.answer_index is not None
+        return f"{item.answer_letter}) {item.options[item.answer_index]}"
 
     def lmms_eval_metric(self, item: EvalItem, text: str, choice: int | None, correct: bool) -> Any:
         category = item.groups.get("category", "")
@@ -137,7 +138,7 @@ class CinePile(Schema):
             "question_category": _CATEGORY_AS_WRITTEN.get(category, category),
             "hard_split": item.groups.get("hard_split"),
             "correct": int(correct),
-            "answer": LETTERS[item.answer_index],
+            "answer": item.answer_letter,
             "raw_response": text,
             "response_ext_number": number,
             "response_ext_text": rest,

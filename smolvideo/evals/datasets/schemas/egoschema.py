@@ -1,16 +1,20 @@
 """EgoSchema: three minutes of first-person video; the answers of 500 questions are public.
 
+A server knows the answers of all 5,031: it takes a JSON object of indices by ``q_uid``, as
+lmms-eval's task ``egoschema`` writes it.
+
 Files: https://github.com/egoschema/EgoSchema (questions.json, subset_answers.json) and
 https://huggingface.co/datasets/lmms-lab/egoschema. Prompts: ``smolvlm``, that of MVBench;
 ``lmms-eval``, EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/egoschema.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from smolvideo.errors import SourceError
-from smolvideo.evals.datasets.option_notation import index_in_range, strip_option_letters
+from smolvideo.evals.datasets.option_notation import public_index, strip_option_letters
 from smolvideo.evals.datasets.schemas.mvbench import smolvlm_prompt
 from smolvideo.evals.datasets.schemas.schema import DIRECT_LETTER, RowPlace, Schema, dotted
 from smolvideo.evals.datasets.table_files import (
@@ -52,7 +56,7 @@ class EgoSchema(Schema):
             for row in super().rows(file)
         ]
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         uid = _uid(row)
         if uid is None:
             raise InvalidRowError("has neither `q_uid` nor `video_idx`")
@@ -60,21 +64,26 @@ class EgoSchema(Schema):
             texts = [text_of(row, f"option {number}") for number in range(5)]
         else:
             texts = as_list(row, "option")
-        answer = row.get("answer")
-        if answer is None or answer == "":
-            return None
         options = strip_option_letters(texts)
         return EvalItem(
             id=uid,
             video_names=(uid,),
             question=text_of(row, "question").strip(),
             options=options,
-            answer_index=index_in_range(answer, options),
+            answer_index=public_index(row, "answer", options),
         )
 
     def lmms_eval_metric(self, item: EvalItem, text: str, choice: int | None, correct: bool) -> Any:
         chosen = -1 if choice is None else choice
-        return {"pred": chosen, "ground_truth": str(item.answer_index)}
+        right = None if item.answer_index is None else str(item.answer_index)
+        return {"pred": chosen, "ground_truth": right}
+
+    def lmms_eval_subtask(self, item: EvalItem | None, *, subtitle_files: bool) -> str:
+        is_unlabelled = item is not None and item.answer_index is None
+        return "egoschema" if is_unlabelled else "egoschema_subset"
+
+    def submission(self, choices: Mapping[str, int]) -> str:
+        return json.dumps(choices, indent=4) + "\n"
 
 
 def _uid(row: Row) -> str | None:

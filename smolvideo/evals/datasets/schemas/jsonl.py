@@ -40,7 +40,7 @@ class OwnQuestions(Schema):
     lmms_eval_task = ("smolvideo_jsonl", "accuracy")
     prompts: ClassVar = {"smolvlm": smolvlm_prompt}
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         options = require_distinct(validate_options(as_list(row, "options")))
         groups = row.get("groups") or {}
         if not isinstance(groups, Mapping):

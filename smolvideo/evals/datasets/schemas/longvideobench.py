@@ -8,7 +8,7 @@ subtitles are JSON files, which are not read.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.option_notation import public_index, validate_options
 from smolvideo.evals.datasets.schemas.schema import (
     DIRECT_LETTER,
     RowPlace,
@@ -20,7 +20,6 @@ from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
     as_list,
-    optional_text,
     text_of,
 )
 from smolvideo.evals.item import EvalItem
@@ -43,16 +42,14 @@ class LongVideoBench(Schema):
     prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"lvb_val\.json|validation-.*\.parquet"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
-        if optional_text(row, "correct_choice") is None:
-            return None
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         options = validate_options(_options(row))
         return EvalItem(
             id=text_of(row, "id").strip(),
             video_names=(text_of(row, "video_path").strip(),),
             question=text_of(row, "question").strip(),
             options=options,
-            answer_index=index_in_range(row.get("correct_choice"), options),
+            answer_index=public_index(row, "correct_choice", options),
             groups=text_groups(
                 row, "duration_group", "question_category", "level", "topic_category"
             ),

@@ -43,7 +43,7 @@ class LvBench(Schema):
             rows += [{**known, **asked} for asked in questions if isinstance(asked, Mapping)]
         return rows
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         key = optional_text(row, "key") or PurePosixPath(text_of(row, "video_path")).stem
         question, options = split_question(text_of(row, "question"))
         return EvalItem(

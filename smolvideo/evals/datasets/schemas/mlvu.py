@@ -51,9 +51,10 @@ class Mlvu(Schema):
     hub: ClassVar = {"main": HubFilePattern("MLVU/MVLU", r"MLVU/json/[1-7]_[^/]*\.json")}
     lmms_eval_task = ("mlvu_dev", "mlvu_percetion_score")
     prompts: ClassVar = {"lmms-eval": _lmms_eval}
+    mean_over = "task"
     file_pattern = r"[1-7]_\w+\.json"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         question = text_of(row, "question").strip()
         video = text_of(row, "video" if "video" in row else "video_name").strip()
         if "candidates" in row:

@@ -38,7 +38,7 @@ class Mmvu(Schema):
     prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"validation\.json"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         if row.get("question_type") != "multiple-choice":
             raise InvalidRowError("is open-ended, and not multiple choice")
         choices = row.get("choices")

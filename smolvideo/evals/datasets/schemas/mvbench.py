@@ -17,7 +17,7 @@ from smolvideo.evals.datasets.schemas.schema import (
     bracketed,
 )
 from smolvideo.evals.datasets.table_files import HubFilePattern, Row, as_list, as_seconds, text_of
-from smolvideo.evals.item import LETTERS, EvalItem
+from smolvideo.evals.item import EvalItem
 
 MVBENCH_FRAME_FOLDER_FPS = 3.0
 """Frame rate of the videos that MVBench stores as folders of frames (episodic reasoning)."""
@@ -101,9 +101,10 @@ class MvBench(Schema):
     lmms_eval_task = ("mvbench", "mvbench_accuracy")
     prompts: ClassVar = {"smolvlm": smolvlm_prompt, "lmms-eval": _lmms_eval}
     official_extractor = "lmms-eval:mvbench"
+    mean_over = "task"
     has_cut_videos = True
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         options = validate_options(as_list(row, "candidates"))
         start, end = as_seconds(row, "start"), as_seconds(row, "end")
         video = text_of(row, "video").strip()
@@ -129,5 +130,4 @@ class MvBench(Schema):
         return "mvbench" if task is None else f"mvbench_{task}"
 
     def lmms_eval_metric(self, item: EvalItem, text: str, choice: int | None, correct: bool) -> Any:
-        letter = LETTERS[item.answer_index]
-        return {"pred_answer": text, "gt_answer": letter, "score": int(correct)}
+        return {"pred_answer": text, "gt_answer": item.answer_letter, "score": int(correct)}

@@ -8,9 +8,9 @@ tasks/nextqa, ``nextqa_mc_test``, which ends with the options.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.option_notation import public_index, validate_options
 from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, dotted, text_groups
-from smolvideo.evals.datasets.table_files import HubFilePattern, Row, optional_text, text_of
+from smolvideo.evals.datasets.table_files import HubFilePattern, Row, text_of
 from smolvideo.evals.item import EvalItem
 
 _KINDS = {"C": "causal", "T": "temporal", "D": "descriptive"}
@@ -33,9 +33,7 @@ class NextQa(Schema):
     prompts: ClassVar = {"lmms-eval": _lmms_eval}
     file_pattern = r"test\.csv|test-.*\.parquet"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
-        if optional_text(row, "answer") is None:
-            return None
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         video = text_of(row, "video").strip()
         options = validate_options([text_of(row, f"a{place}") for place in range(5)])
         groups = text_groups(row, "type")
@@ -46,6 +44,6 @@ class NextQa(Schema):
             video_names=(video,),
             question=text_of(row, "question").strip(),
             options=options,
-            answer_index=index_in_range(row.get("answer"), options),
+            answer_index=public_index(row, "answer", options),
             groups=groups,
         )

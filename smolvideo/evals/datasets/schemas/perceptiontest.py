@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from smolvideo.evals.datasets.option_notation import index_in_range, validate_options
+from smolvideo.evals.datasets.option_notation import public_index, validate_options
 from smolvideo.evals.datasets.schemas.schema import (
     DIRECT_LETTER,
     RowPlace,
@@ -21,7 +21,6 @@ from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
     as_list,
-    optional_text,
     read_json,
     text_of,
 )
@@ -62,9 +61,7 @@ class PerceptionTest(Schema):
             if isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
-        if optional_text(row, "answer_id") is None:
-            return None
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         video = text_of(row, "video_name").strip()
         options = validate_options(as_list(row, "options"))
         return EvalItem(
@@ -72,6 +69,6 @@ class PerceptionTest(Schema):
             video_names=(video,),
             question=text_of(row, "question").strip(),
             options=options,
-            answer_index=index_in_range(row.get("answer_id"), options),
+            answer_index=public_index(row, "answer_id", options),
             groups=text_groups(row, "area", "reasoning"),
         )

@@ -49,6 +49,7 @@ class Schema:
     matches the names of the benchmark's files in a folder, or else files with the first of
     ``suffixes`` that occurs are its files. ``prompts`` has the texts of its questions by the name
     of a prompt, ``official_extractor`` the rule of the tool that publishes scores.
+    ``mean_over`` is a field whose groups have the same weight in a mean that its authors report.
     ``has_cut_videos``: files with the part that is asked about have the name of the whole video.
     ``lmms_eval_task`` are the names of its task and metric in lmms-eval.
     """
@@ -62,14 +63,15 @@ class Schema:
     file_pattern: ClassVar[str | None] = None
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".jsonl", ".json", ".csv")
     official_extractor: ClassVar[str | None] = None
+    mean_over: ClassVar[str | None] = None
     has_cut_videos: ClassVar[bool] = False
 
     def rows(self, file: Path) -> Sequence[Row]:
         """Read the rows of a file, one per question. Raises SourceError."""
         return read_rows(file)
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
-        """Convert a row; None for a question without a public answer. Raises InvalidRowError."""
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
+        """Convert a row, which may have no public answer. Raises InvalidRowError."""
         raise NotImplementedError
 
     def lmms_eval_subtask(self, item: EvalItem | None, *, subtitle_files: bool) -> str:
@@ -81,7 +83,7 @@ class Schema:
 
     def lmms_eval_target(self, item: EvalItem) -> str:
         """Return the right answer as lmms-eval's samples have it."""
-        return LETTERS[item.answer_index]
+        return item.answer_letter
 
     def lmms_eval_metric(self, item: EvalItem, text: str, choice: int | None, correct: bool) -> Any:
         """Return an answer in the format of the task's ``process_results``.
@@ -89,6 +91,13 @@ class Schema:
         ``choice`` is the right option exactly if the answer is ``correct``; None without any.
         """
         return float(correct)
+
+    def submission(self, choices: Mapping[str, int]) -> str | None:
+        """Return the content of the file for the server that knows the right answers.
+
+        ``choices`` are indices of options by item id. None if there is no such server.
+        """
+        return None
 
 
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:

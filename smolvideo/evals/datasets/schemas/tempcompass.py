@@ -59,7 +59,7 @@ class TempCompass(Schema):
             if isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         video = text_of(row, "video_id").strip()
         question, options = split_question(text_of(row, "question"))
         letter, _, answer = text_of(row, "answer").strip().partition(". ")

@@ -64,7 +64,7 @@ class VideoMme(Schema):
     prompts: ClassVar = {"smolvlm": _smolvlm, "lmms-eval": _lmms_eval}
     official_extractor = "lmms-eval:videomme"
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         options = strip_option_letters(as_list(row, "options"))
         video = text_of(row, "videoID").strip()
         return EvalItem(
@@ -89,7 +89,7 @@ class VideoMme(Schema):
             "sub_category": item.groups.get("sub_category"),
             "task_category": item.groups.get("task_type"),
             "pred_answer": "" if choice is None else LETTERS[choice],
-            "answer": LETTERS[item.answer_index],
+            "answer": item.answer_letter,
             "score": float(correct),
             "videoID": item.video,
         }

@@ -60,7 +60,7 @@ class WorldSense(Schema):
             if "task" in task and isinstance(asked, Mapping)
         ]
 
-    def item(self, row: Row, place: RowPlace) -> EvalItem | None:
+    def item(self, row: Row, place: RowPlace) -> EvalItem:
         video = text_of(row, "video").strip()
         options = strip_option_letters(as_list(row, "candidates"))
         return EvalItem(
