@@ -1,7 +1,7 @@
 """Options of ``smolvideo eval BENCHMARK``, shared by all benchmarks."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -19,6 +19,7 @@ from smolvideo.evals.settings import (
     Scoring,
     SubtitleChoice,
 )
+from smolvideo.evals.shards import Shard
 from smolvideo.evals.videos import VideoDownloader
 from smolvideo.models.registry import PromptFormat
 
@@ -29,6 +30,22 @@ GROUP_HELP = (
 )
 NANO_MAX_NEW_TOKENS = 64
 """nano answers with the text of the option before its letter; the longest are descriptions."""
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg]
+    """``3/8``"""
+
+    name = "shard"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        if isinstance(value, Shard):
+            return value
+        try:
+            return Shard.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class EvalDataFlags(Flags, section="Data"):
@@ -60,6 +77,13 @@ class EvalDataFlags(Flags, section="Data"):
         metavar="N",
         show_default="none",
         help="Only the first N questions.",
+    )
+    shard: Shard | None = flag(
+        type=ShardType(),
+        metavar="N/COUNT",
+        show_default="all",
+        help="Ask the questions about every COUNT-th video, in a run of their own; `eval merge` "
+        "joins the runs of all shards.",
     )
     unlabelled: bool = flag(
         help="Also ask questions without a public answer; they are in no score, and `eval export` "
@@ -160,7 +184,8 @@ class EvalFlags(
     """All options of a benchmark."""
 
 
-def default_run_folder(name: str, model: str) -> Path:
-    """Return the folder of a run without ``--run``: ``runs/BENCHMARK-MODEL``."""
+def default_run_folder(name: str, model: str, shard: Shard | None = None) -> Path:
+    """Return the folder of a run without ``--run``: ``runs/BENCHMARK-MODEL``, and ``-3of8``."""
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in model).strip("-.")
-    return Path("runs") / f"{name}-{plain[-80:] or 'model'}"
+    end = "" if shard is None else f"-{shard.number}of{shard.count}"
+    return Path("runs") / f"{name}-{plain[-80:] or 'model'}{end}"

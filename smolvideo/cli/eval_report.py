@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from smolvideo.cli.eval_options import GROUP_HELP
+from smolvideo.cli.eval_options import GROUP_HELP, default_run_folder
 from smolvideo.cli.flags import FilePath, SectionCommand, SectionOption, is_typed
 from smolvideo.cli.main import debug_option
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
@@ -20,6 +20,7 @@ from smolvideo.evals.report_files import csv_report, html_report, markdown_repor
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.evals.settings import Condition
+from smolvideo.evals.shards import merge_shards
 from smolvideo.records import json_line, write_text_atomic
 from smolvideo.show.console import SafeConsole, open_screen
 from smolvideo.show.evals import show_comparison, show_report
@@ -162,6 +163,43 @@ def compare(
         screen.write(json_line(comparison.to_dict()) + "\n")
     else:
         show_comparison(screen.out, comparison)
+
+
+@click.command(cls=SectionCommand)
+@click.argument("shards", type=FilePath(), metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--run",
+    "target",
+    cls=SectionOption,
+    type=FilePath(),
+    metavar="DIR",
+    show_default="runs/BENCHMARK-MODEL",
+    help="Folder of the merged run; an existing one gets the answers that are new.",
+)
+@debug_option
+def merge(shards: tuple[Path, ...], target: Path | None) -> int | None:
+    """Merge the runs of all shards into one run.
+
+    The run has the same items and answers as one without --shard, byte by byte. Missing answers are
+    counted; they can be asked in the merged run, or in their shard before another merge. The exit
+    code is 6 if there are some.
+    """
+    if target is None:
+        info = RunFolder.read(shards[0]).info
+        target = default_run_folder(info.benchmark["name"], info.model["name"])
+    screen = open_screen()
+    with wrap_write_errors(target):
+        merged = merge_shards(shards, target)
+    screen.notes(merged.notices)
+    report = build_report(merged.run)
+    screen.notice(f"the run is in `{target}`; `smolvideo eval report {target}` shows it")
+    if report.complete:
+        return None
+    missing = sum(1 for _ in merged.run.expected_keys()) - sum(
+        not answer.failed for answer in merged.run.answers().values()
+    )
+    screen.notice(f"{missing:,} answers are missing")
+    return EXIT_SOME_FAILED
 
 
 @click.command(cls=SectionCommand)

@@ -93,7 +93,7 @@ def _run(given: EvalFlags, name: str) -> int | None:
             frames=given.max_frames,
             stages=stages,
         )
-        folder = given.run or default_run_folder(name, spec.model)
+        folder = given.run or default_run_folder(name, spec.model, given.shard)
         finder = _finder(given, path, folder)
         cache = open_feature_cache(given.engine, on_note=screen.notice)
         engine = spec.load(cache=cache, on_progress=stages.on_progress)
@@ -119,7 +119,7 @@ def _ask(
     if given.only_failed and not (folder / "run.json").exists():
         raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
     # Run, with answers saved one by one.
-    run = open_run(folder, benchmark, settings, engine)
+    run = open_run(folder, benchmark, settings, engine, given.shard)
     reason = engine.checkpoint.model_reason
     noted = [f"model {engine.checkpoint.name}: {reason}"] if reason else []
     screen.notes(noted)

@@ -29,6 +29,8 @@ def parse_groupings(texts: Sequence[str], items: Sequence[EvalItem]) -> tuple[Gr
     found: dict[Grouping, None] = {}
     for text in texts:
         fields = (text,) if text in known else tuple(part.strip() for part in text.split(","))
+        if not all(fields):
+            raise UsageError(f"`{display_name(text)}` has an empty field name", hint=_hint(known))
         for field in fields:
             if field not in known:
                 raise UsageError(
@@ -56,8 +58,8 @@ def group_items(
     grouping of which it lacks a field.
     """
     if not groupings:
-        fields = [(name,) for item in items for name in item.groups]
-        groupings = [*dict.fromkeys(fields), CROSS_TABULATED]
+        names = dict.fromkeys(name for item in items for name in item.groups)
+        groupings = [*((name,) for name in names), CROSS_TABULATED]
     groups: dict[str, dict[str, list[EvalItem]]] = {}
     for fields in groupings:
         for item in items:

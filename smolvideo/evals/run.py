@@ -22,6 +22,7 @@ from smolvideo.evals.run_folder import (
     group_by_clip,
 )
 from smolvideo.evals.settings import EvalSettings, check_settings, select_items
+from smolvideo.evals.shards import Shard, choose_shard
 from smolvideo.evals.videos import MissingVideo, VideoFinder
 from smolvideo.files import file_state
 from smolvideo.models.weight_hash import weights_hash
@@ -179,7 +180,11 @@ OnEvalProgress = Callable[[EvalProgress], None]
 
 
 def open_run(
-    folder: Path, benchmark: Benchmark, settings: EvalSettings, engine: Engine
+    folder: Path,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    engine: Engine,
+    shard: Shard | None = None,
 ) -> RunFolder:
     """Create the run in ``folder``, or open the existing one to resume it.
 
@@ -188,6 +193,9 @@ def open_run(
     """
     check_settings(settings, benchmark)
     items = select_items(benchmark.items, settings)
+    part = None if shard is None else choose_shard(items, shard)
+    if part is not None:
+        items = tuple(items[position] for position in part.positions)
     extractor = extractor_for(settings.extractor, benchmark.name)
     info = RunInfo(
         benchmark={
@@ -201,6 +209,7 @@ def open_run(
         versions=package_versions(),
         notices=benchmark.notices,
         model_reason=engine.checkpoint.model_reason,
+        shard=part,
     )
     return RunFolder.open(folder, info, items)
 

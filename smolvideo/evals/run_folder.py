@@ -266,6 +266,17 @@ class RunFolder:
         if read_regular(self.answers_path) != text.encode("utf-8"):
             write_text_atomic(self.answers_path, text, overwrite=True)
 
+    def replace_records(
+        self, answers: Mapping[Key, EvalAnswer], videos: Mapping[str, EvalVideo]
+    ) -> None:
+        """Replace all answers and clip records, in the order of the run. Raises RecordError."""
+        known = [answers[key] for key in self.expected_keys() if key in answers]
+        clips = (clip_id(items[0]) for items in group_by_clip(self.items))
+        seen = [videos[clip] for clip in clips if clip in videos]
+        for path, records in ((self.answers_path, known), (self.videos_path, seen)):
+            text = "".join(record.to_json() + "\n" for record in records)
+            write_text_atomic(path, text, overwrite=True)
+
     def save_thumbnails(self, name: str, content: bytes) -> None:
         """Write a thumbnail strip atomically. Raises RecordError."""
         path = self.folder / "frames" / name

@@ -183,6 +183,36 @@ class EvalVideo:
             raise ValueError(f"an incomplete record: {error}") from error
 
 
+MAX_SHARDS = 10_000
+
+
+@dataclass(frozen=True)
+class RunShard:
+    """Shard ``number``, from 1, of ``count``.
+
+    ``positions`` are those of its items, from 0, among the ``selected`` items of all shards.
+    """
+
+    number: Count
+    count: Count
+    selected: Count
+    positions: tuple[Count, ...]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "RunShard":
+        """Parse the entry of run.json. Raises ValueError for numbers that contradict each other."""
+        shard = cls(**{**content, "positions": tuple(content["positions"])})
+        if not 1 <= shard.number <= shard.count <= MAX_SHARDS:
+            raise ValueError(f"there is no shard {shard}")
+        positions = set(shard.positions)
+        if len(positions) != len(shard.positions) or max(positions, default=0) >= shard.selected:
+            raise ValueError("`positions` are not those of a shard's items")
+        return shard
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """Content of run.json: all that the answers depend on, and the versions.
@@ -190,7 +220,7 @@ class RunInfo:
     ``benchmark`` has ``name``, ``source``, ``sha256`` and ``items``; ``model`` has ``name``,
     ``revision``, ``weights`` (their hash without a revision), ``adapter`` (its hash), ``engine``,
     ``device``, ``dtype``, ``quantize``, ``arithmetic``. ``model_reason`` is why ``auto`` chose the
-    model, None where it was named.
+    model, None where it was named. ``shard`` is None for a whole run; see ``shards.py``.
     """
 
     benchmark: dict[str, Any]
@@ -200,6 +230,7 @@ class RunInfo:
     notices: tuple[str, ...] = ()
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     model_reason: str | None = None
+    shard: RunShard | None = None
 
     @classmethod
     def from_content(cls, content: dict[str, Any]) -> "RunInfo":
@@ -210,6 +241,8 @@ class RunInfo:
         info = replace(cls(**content), notices=tuple(content.get("notices", ())))
         for part, kind in (("benchmark", _Benchmark), ("model", _Model), ("settings", _Settings)):
             check_types(kind, getattr(info, part))
+        if info.shard is not None:
+            info = replace(info, shard=RunShard.from_content(content["shard"]))
         datetime.fromisoformat(info.created)  # validated because it becomes part of a file name
         return info
 
@@ -227,6 +260,7 @@ class RunInfo:
         if settings.get("extractor") == "official":
             settings["extractor"] = "cinepile"
         flat: dict[str, Any] = {"benchmark": self.benchmark["sha256"][:12], **model}
+        flat["shard"] = self.shard and str(self.shard)
         for name, value in settings.items():
             if isinstance(value, dict):
                 flat.update({f"{name}.{inner}": one for inner, one in value.items()})

@@ -88,9 +88,9 @@ def test_report_command_takes_groups(run: RunFolder) -> None:
     assert "| long × Knowledge | 0.0% |" in text  # noqa: RUF001
     for wrong, why in (
         ("nope", "no group field `nope` in these questions"),
-        ("duration,", "no group field ``"),
+        ("duration,", "`duration,` has an empty field name"),
         ("domain,domain", "`domain,domain` has the same field twice"),
-        ("\x1b[2J", r"no group field `\x1b[2J`"),
+        ("no\x1b[2Jpe", "no group field `nope`"),
     ):
         code, text = report("--group", wrong)
         assert code == 2

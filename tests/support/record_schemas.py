@@ -29,7 +29,7 @@ from smolvideo.conversation.turns import Turn
 from smolvideo.doctor import Finding
 from smolvideo.engines import GenerationOptions
 from smolvideo.evals.item import EvalItem
-from smolvideo.evals.run_records import EvalAnswer, EvalVideo, RunInfo
+from smolvideo.evals.run_records import EvalAnswer, EvalVideo, RunInfo, RunShard
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.statistics import Bounds, PairedComparison
 from smolvideo.frames import Discontinuity, VideoMetadata
@@ -74,6 +74,7 @@ DEFINITIONS: dict[str, type] = {
     "calibration": Calibration,
     "bin": ReliabilityBin,
     "eval_settings": EvalSettings,
+    "shard": RunShard,
     "bounds": Bounds,
     "pair": PairedComparison,
     "measurement": Measurement,

@@ -30,14 +30,13 @@ from smolvideo.evals.protocol.extract import (
     extractor_for,
     letters_known,
 )
-from smolvideo.evals.protocol.prompts import PROMPTS, QuestionText, check_prompt, format_question
+from smolvideo.evals.protocol.prompts import PROMPTS, check_prompt, format_question
 
 __all__ = [
     "EXTRACTORS",
     "PROMPTS",
     "ExtractedChoice",
     "ExtractorName",
-    "QuestionText",
     "check_prompt",
     "extract",
     "extractor_for",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from smolvideo.bench.report import machine
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError
-from smolvideo.evals.protocol.official_rules import cinepile_parts
+from smolvideo.evals.datasets.schemas.cinepile import cinepile_parts
 from smolvideo.evals.run import model_identity
 from smolvideo.evals.run_folder import RunFiles
 from smolvideo.json_types import Count
