@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ class VideoTools:
                 ],
                 "searched": dict(found.searched),
                 "failed": dict(found.failed),
+                "notices": list(found.notices),
                 "model": found.model,
             }
 
@@ -161,7 +163,12 @@ class VideoTools:
 
     def _only_allowed(self, scope: SearchScope) -> SearchScope:
         """Leave out videos outside of the allowed folders, links that lead out of them included."""
-        scope.videos = tuple(video for video in scope.videos if self._is_allowed(video.path))
+        allowed = []
+        for video in scope.videos:
+            paths = [path for path in (video.path, *video.copies) if self._is_allowed(path)]
+            if paths:
+                allowed.append(replace(video, path=paths[0], copies=tuple(paths[1:])))
+        scope.videos = tuple(allowed)
         return scope
 
     def _is_allowed(self, path: str) -> bool:

@@ -221,7 +221,7 @@ def _open_scope(request: _Request) -> SearchScope:
         request.sources,
         request.options,
         scan=given.scan,
-        must_exist=given.is_explicit("index"),
+        must_exist=given.is_on_command_line("index"),
         download=read_download(given, request.sources, offline=given.offline),
     )
 

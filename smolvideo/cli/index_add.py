@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -29,7 +28,7 @@ from smolvideo.readers import READERS
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, open_screen
 from smolvideo.show.summarise import BatchProgress, summary_line, timing_line
-from smolvideo.source import Named, is_url
+from smolvideo.source import Named
 from smolvideo.summaries import Selection, WorkItem, list_items, watch
 from smolvideo.summaries.watch_folder import FolderChanges
 
@@ -104,12 +103,11 @@ def rebuild(given: AddFlags) -> int:
     """
     if given.watch:
         raise UsageError("`--watch` adds to an index: `smolvideo index --watch FOLDER`")
-    with IndexStore(given.index_path, read_only=True) as store:
+    with IndexStore(given.index_path, must_exist=True) as store:
         store.rebuild_text()
-        named = (*given.sources, *read_list(given))
-        folders = [Path(str(one)) for one in named] if named else None
-        prune(store, folders)
-        known = store.paths(folders)
+        named: tuple[Named, ...] = (*given.sources, *read_list(given))
+        prune(store, named or None)
+        known = store.paths(named or None)
     sources = named or tuple(path for path, _ in known)
     if not sources:
         open_screen(quiet=given.quiet).notice("the index holds no videos")
@@ -208,9 +206,8 @@ def _index(
 
 
 def _tidy(screen: Output, store: IndexStore, sources: Sequence[Named]) -> None:
-    """Remove files that are gone from the folders that were named."""
-    folders = [Path(str(one)) for one in sources if not is_url(str(one))]
-    gone = prune(store, folders)
+    """Remove files that are gone, of what was named."""
+    gone = prune(store, sources)
     if gone:
         screen.notice(f"{format_count(gone, 'file')} no longer there: left out of the index")
 

@@ -55,7 +55,7 @@ def status(given: StatusFlags) -> None:
 def vacuum(given: IndexFileFlags) -> None:
     """Leave out files that are gone, and make the index file as small as it can be."""
     screen = open_screen()
-    with IndexStore(given.index_path, read_only=True) as store:
+    with IndexStore(given.index_path, must_exist=True) as store:
         before = store.status()
         gone = prune(store)
         store.vacuum()

@@ -49,4 +49,6 @@ def find_in_attachments(
         span = format_span(hit.start_seconds, hit.end_seconds)
         lines.append(f"{name}:{span}  {hit.score:.2f}  {text}".rstrip())
     lines += [f"{display_name(path)}: {why}" for path, why in found.failed.items()]
-    return "\n".join(lines) or "nothing found"
+    lines = lines or ["nothing found"]
+    lines += [display_name(notice, 1_000) for notice in found.notices]
+    return "\n".join(lines)

@@ -43,19 +43,25 @@ def check_choices(choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def choice_log_probabilities(
-    scorer: Scorer, checkpoint: Checkpoint, prompt: Prompt, choices: Sequence[str]
+    scorer: Scorer,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    choices: Sequence[str],
+    *,
+    as_spelled: bool = False,
 ) -> list[float]:
     """Return the natural logarithm of the probability that the answer to ``prompt`` is each choice.
 
     They are not normalized: the rest of the probability is that of all other answers. A choice of
-    one token costs nothing beyond the prefill. Raises UsageError as ``check_choices``, and as
-    ``Engine.score`` does.
+    one token costs nothing beyond the prefill. ``as_spelled``: with no other capitals, for a model
+    that answers in these words alone, as another spelling is a pass of its own where it has several
+    tokens. Raises UsageError as ``check_choices``, and as ``Engine.score`` does.
     """
     choices = check_choices(choices)
     owners: dict[tuple[int, ...], int] = {}
     texts: dict[tuple[int, ...], str] = {}
     for place, choice in enumerate(choices):
-        for spelling in _spellings(choice):
+        for spelling in (choice,) if as_spelled else _spellings(choice):
             token_ids = tuple(answer_ids(prompt, spelling, checkpoint))
             owners.setdefault(token_ids, place)
             texts.setdefault(token_ids, spelling)

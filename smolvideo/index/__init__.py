@@ -1,11 +1,13 @@
 """An index over videos, and search in it: notes, text on screen and subtitles of short windows.
 
 options.py       windows of an index, and the questions whose answers are its notes
-store.py         the index file (SQLite)
-build.py         the run that fills it
+database.py      the index file (SQLite); window_search.py: its windows; store.py: its videos
+build.py         the run that fills it; claims.py: which process indexes a video
+subtitle_files.py  subtitles, and the state of the file that they are from
+named_paths.py   files of the index that sources mean
 text_query.py    the words of a query → a full-text expression
 text_match.py    how much of a query the texts of a window say
-checks.py        what the model is asked about the frames of a window
+query_checks.py  what the model is asked about the frames of a window; nano_checks.py: of nano
 frame_scores.py  frames of a window decoded again, and scores given some of them
 confirm.py       the probability of a candidate, and the moment in it
 merge.py         moments that touch → hits

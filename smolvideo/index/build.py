@@ -15,15 +15,16 @@ from pathlib import Path
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError, SmolVideoError, SourceError
 from smolvideo.index.claims import this_process
-from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.entries import IndexedWindow, cues_between
+from smolvideo.index.named_paths import folders_among
 from smolvideo.index.options import IndexOptions, screen_text
 from smolvideo.index.store import IndexStore
+from smolvideo.index.subtitle_files import subtitle_state, video_cues
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import notices_for_model
-from smolvideo.pipeline.subtitles import AUTO, read_cues
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, pack_prompt
-from smolvideo.source import DownloadOptions, VideoSource
+from smolvideo.source import DownloadOptions, Named, resolve_source
 from smolvideo.subtitles import Cue
 from smolvideo.summaries.inference import answer
 from smolvideo.summaries.loader import (
@@ -40,6 +41,7 @@ from smolvideo.summaries.windows import Window
 from smolvideo.summaries.worklist import WorkItem
 
 _VIDEOS_AHEAD = 3
+_NEW_SUBTITLES = "its subtitles have changed, and were read again"
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ class IndexRun:
             self.download,
             _frames(self.checkpoint, self.options, self.questions),
         )
-        self._owner = this_process()
         self._loaded: Engine | None = None
         self._ahead: set[str] = set()
+        self._busy: dict[WorkItem, str] = {}
         self._lock = threading.Lock()
 
     def run(self, items: Iterable[WorkItem | None]) -> Generator[IndexedItem]:
@@ -104,13 +106,33 @@ class IndexRun:
         loaded; the error of a video is part of its item.
         """
         threads = min(2, os.cpu_count() or 1)
-        with Prefetcher(items, self._look, threads=threads, max_items=_VIDEOS_AHEAD) as ahead:
+        with Prefetcher(
+            self._with_freed(items), self._look, threads=threads, max_items=_VIDEOS_AHEAD
+        ) as ahead:
             for item, pieces in ahead:
                 done = self._index(item, iter(pieces))
-                self.tally.counts[done.outcome] += 1
                 self.tally.waited_seconds = ahead.stall_seconds
                 self.tally.decoded_seconds = ahead.busy_seconds
+                if done.outcome != "busy":
+                    self.tally.counts[done.outcome] += 1
+                    yield done
+            for item in [*self._busy]:  # its process may have ended
+                done = self._index(item, self._look(item))
+                self.tally.counts[done.outcome] += 1
                 yield done
+
+    def _with_freed(self, items: Iterable[WorkItem | None]) -> Iterator[WorkItem | None]:
+        """Yield the items, and in between those that another process has left."""
+        for item in items:
+            yield (self._next_free() if item is None else item)
+
+    def _next_free(self) -> WorkItem | None:
+        """Return an item that was busy, and whose process has finished it or ended."""
+        for item, sha256 in self._busy.items():
+            if not self.store.is_claimed(sha256):
+                del self._busy[item]
+                return item
+        return None
 
     # ------------------------------------------------------------ on the prefetch threads
 
@@ -150,15 +172,12 @@ class IndexRun:
         path, sha256 = item.path, found.sha256
         known = self.store.known_hash(path, found.stamp) == sha256
         if self._is_done(sha256):
-            self.store.add_path(path, sha256, found.stamp)
-            entry = self.store.content(sha256)
-            if entry is not None and entry.error is not None:
-                return IndexedItem(item, "failed", error=entry.error)
-            return IndexedItem(item, "kept" if known else "same")
+            return self._keep(item, found, sha256, "kept" if known else "same")
         if not self._claim(sha256):
             self.store.add_path(path, sha256, found.stamp)
+            self._busy[item] = sha256
             return IndexedItem(item, "busy")
-        self.store.add_path(path, sha256, found.stamp)
+        self.store.add_path(path, sha256, found.stamp, subtitles=subtitle_state(found.source.path))
         try:
             return self._make_windows(item, found, sha256, pieces)
         except _NotOfTheVideo as error:
@@ -172,13 +191,43 @@ class IndexRun:
             with suppress(SmolVideoError):
                 self.store.release(sha256)
 
+    def _keep(
+        self, item: WorkItem, found: IdentifiedSource, sha256: str, outcome: ItemStatus
+    ) -> IndexedItem:
+        """Add the path of a content that is indexed, and its subtitles where they have changed."""
+        entry = self.store.content(sha256)
+        assert entry is not None
+        before = self.store.subtitle_states([entry.id]).get(item.path, "")
+        state = subtitle_state(found.source.path)
+        self.store.add_path(item.path, sha256, found.stamp, subtitles=state)
+        if entry.error is not None:
+            return IndexedItem(item, "failed", error=entry.error)
+        if state == before:
+            return IndexedItem(item, outcome)
+        cues, notices = self._cues(item, found, entry.id)
+        if self.store.replace_cues(entry.id, cues):
+            return IndexedItem(item, "made", notices=(_NEW_SUBTITLES, *notices))
+        return IndexedItem(item, outcome, notices=notices)
+
+    def _cues(
+        self, item: WorkItem, found: IdentifiedSource, content: int
+    ) -> tuple[tuple[Cue, ...], tuple[str, ...]]:
+        """Return the subtitles of a content: of the first of its files that has a file of them."""
+        states = self.store.subtitle_states([content])
+        owner = next((path for path, state in states.items() if state), item.path)
+        source = found.source
+        if owner != item.path:
+            with suppress(SmolVideoError):
+                (source,) = resolve_source(owner)[:1]
+        return video_cues(source, self.options.reader)
+
     def _claim(self, sha256: str) -> bool:
         return self.store.claim(
             sha256,
             settings_key=self.settings_key,
             model=self.checkpoint.name,
             window_seconds=self.options.window_seconds,
-            owner=self._owner,
+            owner=this_process(),
         )
 
     def _make_windows(
@@ -193,7 +242,9 @@ class IndexRun:
             pieces = self.looker.pieces_of(item, found)
             opened = next(pieces)
         assert isinstance(opened, ProbedVideo)
-        cues, notices = video_cues(found.source, self.options.reader)
+        entry = self.store.content(sha256)
+        assert entry is not None
+        cues, notices = self._cues(item, found, entry.id)
         there = self.store.window_numbers(sha256)
         notices += tuple(opened.metadata.notices)
         made = 0
@@ -204,7 +255,10 @@ class IndexRun:
             if not made:
                 notices += tuple(notices_for_model(self.checkpoint, [window.batch]))
             self.store.add_window(sha256, self._noted(number, window, cues))
+            self.store.renew(sha256, owner=this_process())
             made += 1
+        if there:
+            self.store.replace_cues(entry.id, cues)
         found.check_unchanged()
         duration = opened.metadata.duration_seconds
         self.store.finish(sha256, duration_seconds=duration, notices=notices)
@@ -263,30 +317,15 @@ def _frames(checkpoint: Checkpoint, options: IndexOptions, questions: Sequence[s
     return frames_per_window(checkpoint, replace(options, prompt=longest))
 
 
-def video_cues(source: VideoSource, reader: str) -> tuple[tuple[Cue, ...], tuple[str, ...]]:
-    """Return the subtitles of a video, of a file beside it or its text track, and notices; empty
-    where it has none."""
-    heard: list[str] = []
-    try:
-        cues = read_cues(AUTO, source, reader=reader, on_notice=heard.append)
-    except SmolVideoError:  # none, or none that can be read: the pictures are indexed all the same
-        return (), ()
-    return tuple(cues), tuple(heard)
-
-
-def cues_between(cues: Sequence[Cue], start: float, end: float) -> tuple[Cue, ...]:
-    """Return the cues that are on screen in a window."""
-    return tuple(cue for cue in cues if cue.start_seconds < end and cue.end_seconds > start)
-
-
-def prune(store: IndexStore, folders: Sequence[Path] | None = None) -> int:
-    """Remove the files of the index that are gone, of ``folders`` alone if they are given; return
+def prune(store: IndexStore, sources: Sequence[Named | Path] | None = None) -> int:
+    """Remove the files of the index that are gone, of ``sources`` alone if they are given; return
     how many.
 
     A folder that is missing itself keeps its files: it may be a drive that is not mounted.
     """
+    folders = folders_among(sources or ())
     gone = []
-    for path, _ in store.paths(folders):
+    for path, _ in store.paths(sources):
         if "://" in path or os.path.lexists(path):
             continue
         if _is_reachable(Path(path), folders):
@@ -295,10 +334,9 @@ def prune(store: IndexStore, folders: Sequence[Path] | None = None) -> int:
     return len(gone)
 
 
-def _is_reachable(path: Path, folders: Sequence[Path] | None) -> bool:
+def _is_reachable(path: Path, folders: Sequence[Path]) -> bool:
     """Whether a missing file was deleted: the folder given, or its own, is there and not empty."""
-    named = (Path(os.path.abspath(folder)) for folder in folders or ())
-    roots = [folder for folder in named if folder in path.parents]
+    roots = [folder for folder in folders if folder in path.parents]
     for root in roots or [path.parent]:
         try:
             with os.scandir(root) as entries:

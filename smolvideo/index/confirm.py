@@ -14,6 +14,7 @@ from smolvideo.index.checks import Check
 from smolvideo.index.frame_scores import FrameScores
 from smolvideo.index.hits import Evidence
 from smolvideo.index.search_types import Candidate
+from smolvideo.index.text_match import TextMatch
 
 _NOTE_WEIGHT = 1.0
 """Log-odds that a note adds where it has all words of the query, and takes where it has none."""
@@ -57,10 +58,15 @@ def text_finding(candidate: Candidate) -> Finding:
 
 
 def confirm(
-    candidate: Candidate, scores: FrameScores, checks: Sequence[Check], *, min_score: float
+    candidate: Candidate,
+    scores: FrameScores,
+    checks: Sequence[Check],
+    *,
+    min_score: float,
+    doubt: float = 1.0,
 ) -> Finding:
     """Return the finding of a window by its frames and its texts, narrowed to the moment where the
-    score is at least ``min_score``."""
+    score is at least ``min_score``; what the frames say is multiplied by ``doubt``."""
     match, window = candidate.match, candidate.window
     said = _text_probability(match.cues, match.terms)
     written = _text_probability(match.screen, match.terms)
@@ -78,7 +84,7 @@ def confirm(
         )
     reading = _Reading(scores, checks)
     odds, frames = reading.moment(thorough=match.note == 1)
-    seen = _sigmoid(odds + _NOTE_WEIGHT * (2 * match.note - 1))
+    seen = doubt * _sigmoid(odds + _NOTE_WEIGHT * (2 * match.note - 1))
     if said > max(seen, written):
         return _said(candidate, said, odds)
     score = max(seen, written)
@@ -96,6 +102,14 @@ def _said(candidate: Candidate, score: float, odds: float | None = None) -> Find
     start = max(window.start_seconds, min(cue.start_seconds for cue in cues))
     end = min(window.end_seconds, max(cue.end_seconds for cue in cues))
     return Finding(candidate, start, max(start, end), score, "subtitles", odds)
+
+
+def doubt_of(match: TextMatch) -> float:
+    """Return the factor for words that the frames cannot confirm: the doubt in those that a text
+    has, and a half for each that none has."""
+    found = round(match.terms * match.best)
+    said = _text_probability(1.0, found) if found else 1.0
+    return said * 0.5 ** (match.terms - found)
 
 
 def _text_probability(share: float, terms: int) -> float:

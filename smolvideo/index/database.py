@@ -2,21 +2,29 @@
 
 Write-ahead logging lets processes read while one writes, and a killed process loses at most the
 transaction that it was in. https://www.sqlite.org/wal.html
+
+A file that cannot be written is read all the same (``mode=ro``); where the log and its index cannot
+be made beside it either, without them (``immutable=1``), with a notice.
+https://www.sqlite.org/wal.html#read_only_databases
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.files import data_dir, make_folders
 from smolvideo.index.text_query import TOKENIZER
 from smolvideo.sanitize import display_path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: state of the subtitle file of each path. A file of version 1 is read, and gets the column when
+it is opened to be written."""
 _APPLICATION_ID = 0x534D4F56
 """``SMOV``: what tells our files from other databases (https://www.sqlite.org/fileformat2.html)."""
 BUSY_SECONDS = 30.0
@@ -38,7 +46,8 @@ CREATE TABLE content (
 CREATE TABLE path (
     path TEXT PRIMARY KEY,
     content INTEGER NOT NULL REFERENCES content,
-    stamp TEXT NOT NULL
+    stamp TEXT NOT NULL,
+    subtitles TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX path_content ON path (content);
 CREATE TABLE window (
@@ -66,58 +75,110 @@ def default_index_path() -> Path:
 
 
 class IndexDatabase:
-    """The connection to an index file, of this version; see ``IndexStore``."""
+    """The connection to an index file, of this version; see ``IndexStore``.
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    ``read_only`` writes nothing, and ``must_exist`` makes no new file. ``notices`` say what a file
+    in a folder that cannot be written leaves out.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False, must_exist: bool = False) -> None:
         self.path = path
+        self.notices: tuple[str, ...] = ()
         self._lock = threading.RLock()
         with self._errors():
-            if not read_only:
-                make_folders(path.parent)
-            elif not path.is_file():
-                raise RecordError(
-                    f"no index at {display_path(path)}",
-                    hint="`smolvideo index FOLDER` makes one",
-                )
-            self._database = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._errors():
-                self._open(read_only=read_only)
-        except BaseException:
-            self._database.close()
-            raise
+            self._check_file(must_exist=must_exist or read_only)
+            self._database = self._connect_to_read() if read_only else self._connect_to_write()
+            self._has_subtitles = _version(self._database) >= 2
 
-    def _open(self, *, read_only: bool) -> None:
-        database = self._database
-        database.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-        database.execute("PRAGMA foreign_keys = ON")
-        # Triggers and views of a file from elsewhere get no rights; ours has none.
-        database.execute("PRAGMA trusted_schema = OFF")
-        if self._is_empty() and not read_only:
-            database.execute("PRAGMA journal_mode = WAL")
-            with self._transaction():
-                if self._is_empty():  # another process may have been faster
-                    for statement in _statements(_SCHEMA):
-                        database.execute(statement)
-                    database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def _check_file(self, *, must_exist: bool) -> None:
+        """Raises RecordError for what can be no index: a folder, a device, and a missing file that
+        ``must_exist``."""
+        if self.path.is_dir():
+            raise RecordError(
+                f"{display_path(self.path)} is a folder, and an index is a file",
+                hint=f"name a file in it: `--index {display_path(self.path / 'index.sqlite')}`",
+            )
+        if self.path.exists() and not self.path.is_file():
+            raise self._no_index()
+        if self.path.exists():
+            return
+        if must_exist:
+            raise RecordError(
+                f"no index at {display_path(self.path)}",
+                hint="`smolvideo index FOLDER` makes one",
+            )
+        make_folders(self.path.parent)
+
+    def _connect_to_write(self) -> sqlite3.Connection:
+        database = _connect(self.path)
+        try:
+            if _is_empty(database):
+                database.execute("PRAGMA journal_mode = WAL")
+                with _transaction(database):
+                    if _is_empty(database):  # another process may have been faster
+                        for statement in _statements(_SCHEMA):
+                            database.execute(statement)
+                        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._check_version(database)
+            if _version(database) < SCHEMA_VERSION:
+                with _transaction(database):
+                    if _version(database) < SCHEMA_VERSION:
+                        for statement in _statements(_UPDATE):
+                            database.execute(statement)
+                        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            # As safe as FULL where a process is killed; a power cut may lose the last windows.
+            database.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """Connect as a reader that makes the log beside the file, as one that does not, or as one
+        that needs none."""
+        for options in ("mode=rw", "mode=ro", "immutable=1"):
+            database = _connect(self.path, options)
+            try:
+                self._check_version(database)
+            except sqlite3.OperationalError as error:
+                database.close()
+                if options == "immutable=1" or _code(error) not in _NOT_WRITABLE:
+                    raise
+                continue
+            except BaseException:
+                database.close()
+                raise
+            if options == "immutable=1":
+                self.notices = (self._read_without_log(),)
+            return database
+        raise AssertionError  # the last attempt returns or raises
+
+    def _read_without_log(self) -> str:
+        named = display_path(self.path)
+        if size_of(Path(f"{self.path}-wal")):
+            return (
+                f"the index {named} is in a folder that cannot be written, and its newest windows "
+                f"({display_path(self.path.name)}-wal) are not searched"
+            )
+        return (
+            f"the index {named} is in a folder that cannot be written: windows that are added "
+            "while it is searched are not seen"
+        )
+
+    def _check_version(self, database: sqlite3.Connection) -> None:
+        """Raises RecordError for what is no index, or one of a newer version."""
         (application,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID:
             raise self._no_index()
-        if version != SCHEMA_VERSION:
+        version = _version(database)
+        if not 1 <= version <= SCHEMA_VERSION:
             raise RecordError(
                 f"the index {display_path(self.path)} has version {version}, and this smolvideo "
                 f"knows version {SCHEMA_VERSION}",
                 hint="update smolvideo, or name another file with `--index`",
             )
-        # As safe as FULL where a process is killed; a power cut may lose the last windows.
-        database.execute("PRAGMA synchronous = NORMAL")
-
-    def _is_empty(self) -> bool:
-        return not self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
     def __enter__(self) -> Self:
         return self
@@ -139,40 +200,50 @@ class IndexDatabase:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Begin as a writer: one that began as a reader could not wait for another writer."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._database
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+        with _transaction(self._database) as database:
+            yield database
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        """Turn errors of SQLite, of the file system and of what a file holds into ours."""
         try:
             with self._lock:
                 yield
-        except sqlite3.OperationalError as error:
-            named = display_path(self.path)
-            if "locked" in str(error) or "busy" in str(error):
-                raise RecordError(
-                    f"another process holds the index {named}", hint="wait until it has ended"
-                ) from error
-            raise RecordError(f"cannot use the index {named}: {error}") from error
+        except sqlite3.ProgrammingError:  # of this program
+            raise
+        except sqlite3.Error as error:
+            raise self._in_words(error) from error
         except UnicodeEncodeError as error:
             raise SourceError(
                 "a file name that is not UTF-8 cannot be in an index", hint="rename the file"
             ) from error
-        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-            if "not a database" in str(error):
-                raise self._no_index() from error
-            raise self._damaged(str(error)) from error
+        except (TypeError, ValueError) as error:
+            raise self._damaged() from error
         except OSError as error:
             raise RecordError(
                 f"cannot use the index {display_path(self.path)}: {error.strerror or error}"
             ) from error
+
+    def _in_words(self, error: sqlite3.Error) -> RecordError:
+        """Return our error for one of SQLite; https://www.sqlite.org/rescode.html"""
+        named, code = display_path(self.path), _code(error)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
+            return RecordError(
+                f"another process holds the index {named}", hint="wait until it has ended"
+            )
+        if code == sqlite3.SQLITE_NOTADB:
+            return self._no_index()
+        if "no such module" in str(error):
+            return RecordError(
+                "the SQLite of this Python has no full-text search (FTS5)",
+                hint="install a Python whose sqlite3 module has it",
+            )
+        why = None if code is None else _REASONS.get(code)
+        if why is None:  # a table or a column is missing, pages do not fit, a value is impossible
+            return self._damaged()
+        return RecordError(
+            f"the index {named} {why}", hint="`--index FILE` uses another file for it"
+        )
 
     def _no_index(self) -> RecordError:
         return RecordError(
@@ -180,11 +251,72 @@ class IndexDatabase:
             hint="name another file with `--index`",
         )
 
-    def _damaged(self, why: str) -> RecordError:
+    def _damaged(self) -> RecordError:
         return RecordError(
-            f"the index {display_path(self.path)} is damaged: {why}",
+            f"the index {display_path(self.path)} is damaged",
             hint="delete it, and index the folders again",
         )
+
+
+_UPDATE = "ALTER TABLE path ADD COLUMN subtitles TEXT NOT NULL DEFAULT '';\n"
+
+_NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
+
+_REASONS = {
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its folder or its file may not be accessible",
+    sqlite3.SQLITE_PERM: "cannot be opened: access is denied",
+    sqlite3.SQLITE_READONLY: "cannot be written: the file or its folder is read-only",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: the drive reports an error",
+    sqlite3.SQLITE_FULL: "cannot be written: the drive is full",
+    sqlite3.SQLITE_NOMEM: "does not fit the memory",
+}
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """Return the primary result code; None where Python raised the error itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _connect(path: Path, options: str = "mode=rwc") -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(os.path.abspath(path)))}?{options}"
+    database = sqlite3.connect(
+        address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    database.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    database.execute("PRAGMA foreign_keys = ON")
+    # Triggers and views of a file from elsewhere get no rights; ours has none.
+    database.execute("PRAGMA trusted_schema = OFF")
+    return database
+
+
+def _is_empty(database: sqlite3.Connection) -> bool:
+    return not database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 for one that is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Begin as a writer: one that began as a reader could not wait for another writer."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield database
+    except BaseException:
+        with suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
 
 
 def _statements(script: str) -> Iterator[str]:

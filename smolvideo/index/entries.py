@@ -1,5 +1,6 @@
 """What an index file holds: windows, videos, and counts over all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smolvideo.subtitles import Cue
@@ -50,7 +51,8 @@ class ContentEntry:
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """Counts over an index file. ``hours`` are of video, each content once."""
+    """Counts over an index file. ``hours`` are of video, each content once; ``failed`` are files
+    that could not be indexed, as a run counts them."""
 
     videos: int
     files: int
@@ -60,3 +62,8 @@ class IndexStatus:
     hours: float
     bytes: int
     models: dict[str, int]
+
+
+def cues_between(cues: Sequence[Cue], start: float, end: float) -> tuple[Cue, ...]:
+    """Return the cues that are on screen in a window."""
+    return tuple(cue for cue in cues if cue.start_seconds < end and cue.end_seconds > start)

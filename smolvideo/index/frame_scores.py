@@ -122,7 +122,9 @@ class FrameScores:
             self.frames_read += len(batch)
             if len(check.choices) == 1:
                 return [math.exp(one) for one in scorer.score(prompt, check.choices)]
-            found = choice_log_probabilities(scorer, checkpoint, prompt, check.choices)
+            found = choice_log_probabilities(
+                scorer, checkpoint, prompt, check.choices, as_spelled=checkpoint.is_nano
+            )
             scale = self._scale if check.choices == YES_NO else IDENTITY
             return scale.probabilities(found)
 

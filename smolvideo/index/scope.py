@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.files import content_hash
 from smolvideo.formatting import format_count
 from smolvideo.index.hits import SearchResult
 from smolvideo.index.search import SearchOptions, indexed_videos, is_current, planned_video
@@ -81,7 +82,8 @@ def open_scope(
     try:
         if not sources:
             assert store is not None
-            return SearchScope(store, tuple(indexed_videos(store).values()))
+            notices = (*store.notices, *_incomplete_notices(store))
+            return SearchScope(store, tuple(indexed_videos(store)), notices=notices)
         items = list_items(sources, download=download, on_progress=on_progress)
         return _scope_of(store, items, options, download, on_progress)
     except BaseException:
@@ -97,16 +99,16 @@ def _scope_of(
     download: DownloadOptions,
     on_progress: OnProgress,
 ) -> SearchScope:
-    known = {} if store is None else _by_path(store)
+    known = None if store is None else _KnownVideos(store)
     videos: dict[str, SearchedVideo] = {}
     failed: dict[str, str] = {}
     skipped = 0
     for item in items:
-        entry = known.get(item.path)
-        if entry is not None and store is not None and _is_same(store, item):
-            videos.setdefault(entry.sha256 or item.path, replace(entry, path=item.path))
+        entry = None if known is None else known.find(item)
+        if entry is not None:
+            videos.setdefault(entry.sha256 or item.path, entry)
             continue
-        if not options.confirm:
+        if not options.confirm and item.error is None:
             skipped += 1
             continue
         try:
@@ -116,27 +118,69 @@ def _scope_of(
             videos[item.path] = planned_video(item.path, source, options.index)
         except SmolVideoError as error:
             failed[item.path] = str(error)
-    notices: tuple[str, ...] = ()
-    if skipped:
-        notices = (
-            f"{format_count(skipped, 'video')} in no index: not searched, as `--no-confirm` looks "
-            "at no frames",
-        )
     if len(items) == 1 and failed:
         (path,) = failed
         raise UsageError(f"{display_path(path)} cannot be searched: {failed[path]}")
-    return SearchScope(store, tuple(videos.values()), failed, notices)
+    notices: list[str] = []
+    if store is not None:
+        contents = [one.content for one in videos.values() if one.content is not None]
+        notices += [*store.notices, *_incomplete_notices(store, contents)]
+    if skipped:
+        notices.append(
+            f"{format_count(skipped, 'video')} in no index: not searched, as `--no-confirm` looks "
+            "at no frames"
+        )
+    return SearchScope(store, tuple(videos.values()), failed, tuple(notices))
 
 
-def _by_path(store: IndexStore) -> dict[str, SearchedVideo]:
-    """Return every file of the index as a video of its content."""
-    entries = {entry.id: entry for entry in store.contents() if entry.error is None}
-    return {
-        path: SearchedVideo(path, content, entries[content].sha256)
-        for path, content in store.paths()
-        if content in entries
-    }
+class _KnownVideos:
+    """The videos of an index, found by path, and by content where a file of that size is known: a
+    copy, a link and a file that was touched cost their hash alone."""
+
+    def __init__(self, store: IndexStore) -> None:
+        self._store = store
+        entries = {entry.id: entry for entry in store.contents() if entry.error is None}
+        self._by_path = {
+            path: SearchedVideo(path, content, entries[content].sha256)
+            for path, content in store.paths()
+            if content in entries
+        }
+        self._by_hash = {video.sha256: video for video in self._by_path.values()}
+
+    def find(self, item: WorkItem) -> SearchedVideo | None:
+        """Return the video of an item, by the path of the item; None where it is not known as it
+        is now."""
+        video = self._by_path.get(item.path)
+        if video is not None and (is_url(item.path) or is_current(self._store, item.path)):
+            return video
+        if item.source is None or item.source.kind != "video":
+            return None
+        try:
+            if not self._store.has_size(item.source.path.stat().st_size):
+                return None
+            video = self._by_hash.get(content_hash(item.source.path))
+        except (OSError, SmolVideoError):
+            return None  # decoding it names the error
+        if video is None or video.sha256 is None:
+            return None
+        return replace(video, path=item.path, source=item.source)
 
 
-def _is_same(store: IndexStore, item: WorkItem) -> bool:
-    return is_url(item.path) or is_current(store, item.path)
+def _incomplete_notices(store: IndexStore, contents: Sequence[int] | None = None) -> Iterator[str]:
+    """Say what the index does not have, of ``contents`` alone if they are given."""
+    entries = store.contents()
+    if contents is not None:
+        chosen = {*contents}
+        entries = [entry for entry in entries if entry.id in chosen]
+    unfinished = sum(not entry.is_complete and entry.error is None for entry in entries)
+    failed = sum(entry.error is not None for entry in entries)
+    if unfinished:
+        yield (
+            f"{format_count(unfinished, 'video')} of the index not indexed to the end, and "
+            "searched as far as it is: `smolvideo index` continues"
+        )
+    if failed:
+        yield (
+            f"{format_count(failed, 'video')} of the index could not be indexed, and cannot be "
+            "found: `smolvideo index --retry` names the errors"
+        )

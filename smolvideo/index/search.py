@@ -10,8 +10,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -20,16 +20,17 @@ from smolvideo.engines import Engine
 from smolvideo.errors import SmolVideoError, SourceError, UsageError
 from smolvideo.formatting import format_count
 from smolvideo.frames import FrameBatch
-from smolvideo.index.build import cues_between, video_cues
-from smolvideo.index.checks import YES_NO, Check, checks_of
-from smolvideo.index.confirm import Finding, confirm, text_finding
-from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.checks import YES_NO, Check
+from smolvideo.index.confirm import Finding, confirm, doubt_of, text_finding
+from smolvideo.index.entries import IndexedWindow, cues_between
 from smolvideo.index.frame_scores import FrameScores, WindowDecoder
 from smolvideo.index.hits import SearchResult
 from smolvideo.index.merge import merge_findings
 from smolvideo.index.options import IndexOptions
+from smolvideo.index.query_checks import checks_of
 from smolvideo.index.search_types import Candidate, SearchedVideo
 from smolvideo.index.store import IndexStore
+from smolvideo.index.subtitle_files import subtitle_state, video_cues
 from smolvideo.index.text_match import match_texts
 from smolvideo.index.text_query import MAX_CHARACTERS, query_terms
 from smolvideo.pipeline import notices_for_model
@@ -170,18 +171,44 @@ class VideoSearch:
             yield from self.store.spread(sorted(indexed), limit - len(by_text), without=seen)
 
     def _current(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Leave out the windows of files that are gone or have changed since they were indexed."""
+        """Leave out the windows of files that are gone or have changed since they were indexed; a
+        copy that is as it was takes the place of such a file."""
         if self.store is None:
             return [*candidates]
-        indexed = {one.video.path for one in candidates if one.video.content is not None}
-        stale = {path for path in indexed if not (is_url(path) or is_current(self.store, path))}
+        indexed = {
+            one.video.content: one.video for one in candidates if one.video.content is not None
+        }
+        current = {
+            content: replace(video, path=path)
+            for content, video in indexed.items()
+            if (path := _current_path(self.store, video)) is not None
+        }
+        stale = [video.path for content, video in indexed.items() if content not in current]
         if stale:
             files = format_count(len(stale), "file")
             self._notices[
                 f"{files} of the index gone or changed since, and left out: `smolvideo index` "
                 f"again; the first is {display_path(min(stale))}"
             ] = None
-        return [one for one in candidates if one.video.path not in stale]
+        self._note_new_subtitles(current)
+        return [
+            one if one.video.content is None else replace(one, video=current[one.video.content])
+            for one in candidates
+            if one.video.content is None or one.video.content in current
+        ]
+
+    def _note_new_subtitles(self, current: Mapping[int, SearchedVideo]) -> None:
+        """Say where the subtitles of the index are not those beside the video."""
+        assert self.store is not None
+        states = self.store.subtitle_states([*current])
+        paths = [video.path for video in current.values() if not is_url(video.path)]
+        changed = [one for one in paths if states.get(one) not in (None, subtitle_state(Path(one)))]
+        if changed:
+            self._notices[
+                f"the subtitles of {format_count(len(changed), 'file')} have changed since: "
+                "`smolvideo index` reads them again; the first is "
+                f"{display_path(min(changed))}"
+            ] = None
 
     def _indexed(self) -> dict[int, SearchedVideo]:
         return {video.content: video for video in self.videos if video.content is not None}
@@ -205,8 +232,10 @@ class VideoSearch:
         if not candidates:
             return [], 0
         engine = self._engine()
-        checks = checks_of(query, engine.checkpoint)
-        scale = _scale(engine, checks)
+        asked = checks_of(query, engine.checkpoint)
+        self._notices |= dict.fromkeys(asked.notices(engine.checkpoint))
+        doubts = _doubts(asked.unchecked, candidates)
+        scale = _scale(engine, asked.checks)
         findings: list[Finding] = []
         frames = done = 0
         decoder = WindowDecoder(
@@ -235,7 +264,13 @@ class VideoSearch:
                             engine, batch, options=self.options.index.prompt_options, scale=scale
                         )
                         findings.append(
-                            confirm(one, scores, checks, min_score=self.options.min_score)
+                            confirm(
+                                one,
+                                scores,
+                                asked.checks,
+                                min_score=self.options.min_score,
+                                doubt=doubts[one.video.path, one.window.number],
+                            )
                         )
                         frames += scores.frames_read
                 except SmolVideoError as error:
@@ -250,6 +285,18 @@ class VideoSearch:
         return self._loaded
 
 
+def _doubts(
+    unchecked: Sequence[str], candidates: Sequence[Candidate]
+) -> dict[tuple[str, int], float]:
+    """Return what the probability of each candidate, by path and window, is multiplied by for words
+    that the frames cannot confirm."""
+    matches = match_texts(" ".join(unchecked), [one.window for one in candidates])
+    return {
+        (one.video.path, one.window.number): doubt_of(match)
+        for one, match in zip(candidates, matches, strict=True)
+    }
+
+
 def _scale(engine: Engine, checks: Sequence[Check]) -> Scale:
     """Return the kept scale of yes and no, where one was fitted for the checkpoint."""
     if not any(check.choices == YES_NO for check in checks):
@@ -258,21 +305,25 @@ def _scale(engine: Engine, checks: Sequence[Check]) -> Scale:
     return IDENTITY if kept is None else kept.scale
 
 
-def indexed_videos(
-    store: IndexStore, within: Sequence[Path] | None = None
-) -> dict[str, SearchedVideo]:
-    """Return the videos of the index by path, of each content one file that is there."""
+def indexed_videos(store: IndexStore) -> list[SearchedVideo]:
+    """Return the videos of the index, each content once, with all of its files."""
     entries = {entry.id: entry for entry in store.contents() if entry.error is None}
-    chosen: dict[int, str] = {}
-    for path, content in store.paths(within):
-        if content not in entries:
-            continue
-        if content not in chosen or not os.path.exists(chosen[content]):
-            chosen[content] = path
-    return {
-        path: SearchedVideo(path, content, entries[content].sha256)
-        for content, path in chosen.items()
-    }
+    paths: dict[int, list[str]] = {}
+    for path, content in store.paths():
+        if content in entries:
+            paths.setdefault(content, []).append(path)
+    return [
+        SearchedVideo(first, content, entries[content].sha256, copies=tuple(others))
+        for content, (first, *others) in paths.items()
+    ]
+
+
+def _current_path(store: IndexStore, video: SearchedVideo) -> str | None:
+    """Return the first file of a content that is as it was indexed."""
+    if video.source is not None:  # identified for this search
+        return video.path
+    paths = (video.path, *video.copies)
+    return next((path for path in paths if is_url(path) or is_current(store, path)), None)
 
 
 def planned_video(path: str, source: VideoSource, options: IndexOptions) -> SearchedVideo:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smolvideo.index.entries import IndexedWindow
-from smolvideo.index.text_query import TOKENIZER, query_terms
+from smolvideo.index.text_query import TOKENIZER, has_no_word_breaks, query_terms
 from smolvideo.subtitles import Cue
 
 
@@ -75,6 +75,10 @@ def _found(
             ((number, *row) for number, row in enumerate(rows)),
         )
         for at, term in enumerate(terms):
+            if has_no_word_breaks(term):
+                for number, row in enumerate(rows):
+                    found[number] |= {(at, c) for c, text in enumerate(row) if term in text}
+                continue
             for column, name in enumerate("abc"):
                 expression = f'{name} : "{term}"'
                 for (number,) in database.execute(

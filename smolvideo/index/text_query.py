@@ -17,7 +17,16 @@ _MAX_LEFT_OUT = 8
 TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
 """Words without accents, by their English stems: ``dogs`` finds ``dog``."""
 
-_WORD = re.compile(r"[^\W_]+")
+_WITHOUT_WORD_BREAKS = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f"  # Burmese
+    "\u1780-\u17ff"  # Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+"""Scripts without spaces between words."""
+_WORD = re.compile(rf"[{_WITHOUT_WORD_BREAKS}]+|[^\W_{_WITHOUT_WORD_BREAKS}]+")
+_NO_BREAKS = re.compile(rf"[{_WITHOUT_WORD_BREAKS}]")
 _STOP_WORDS = frozenset(
     (
         *("a", "an", "and", "any", "are", "as", "at", "be", "by", "for", "from", "has", "have"),
@@ -29,14 +38,32 @@ _STOP_WORDS = frozenset(
 
 def query_terms(query: str) -> tuple[str, ...]:
     """Return the distinct words of ``query`` in lower case, in order, without stop words unless
-    there are no others.
+    there are no others; of a script without spaces the pairs of neighbouring characters.
 
     >>> query_terms('A dog in the "snow" NOT* cat')
     ('dog', 'snow', 'not', 'cat')
+    >>> query_terms("雪の中 dog")
+    ('雪の', 'の中', 'dog')
     """
-    words = list(dict.fromkeys(_WORD.findall(query[:MAX_CHARACTERS].casefold())))
+    found = (term for word in _WORD.findall(query[:MAX_CHARACTERS]) for term in _terms(word))
+    words = list(dict.fromkeys(found))
     content = [word for word in words if word not in _STOP_WORDS]
     return tuple((content or words)[:MAX_TERMS])
+
+
+def _terms(word: str) -> Iterator[str]:
+    if not has_no_word_breaks(word):
+        yield word.lower()
+    elif len(word) == 1:
+        yield word
+    else:
+        yield from (word[at : at + 2] for at in range(len(word) - 1))
+
+
+def has_no_word_breaks(term: str) -> bool:
+    """Whether a term is of a script without spaces between words: it is found as a part of a text,
+    as no table of words has it."""
+    return _NO_BREAKS.match(term) is not None
 
 
 def loosening(terms: Sequence[str]) -> Iterator[str]:

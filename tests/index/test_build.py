@@ -1,6 +1,7 @@
 """Indexing with nano: every content once, windows kept after a stop, files that vanish."""
 
 import shutil
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from support.project import ROOT
 
 from smolvideo.engines import Engine, load_engine
 from smolvideo.errors import ModelError, RecordError
+from smolvideo.files import content_hash
 from smolvideo.index import IndexOptions, IndexStore
 from smolvideo.index.build import IndexRun, prune
+from smolvideo.index.claims import LEASE_SECONDS
 from smolvideo.index.options import screen_text
 from smolvideo.summaries import list_items
 
@@ -169,6 +172,59 @@ def test_vanished_files_are_pruned_unless_the_drive_is_gone(
     assert (prune(store, [folder]), prune(store)) == (0, 0)
     folder.mkdir()  # the place where a drive would be mounted
     assert (prune(store, [folder]), store.status().files) == (0, files)
+
+
+def test_subtitles_that_appear_or_change_are_read_without_the_model(
+    nano: Engine, store: IndexStore, folder: Path
+) -> None:
+    def no_engine() -> Engine:
+        raise AssertionError("the model was not needed")
+
+    def again() -> tuple[str, tuple[str, ...]]:
+        (done,) = IndexRun(nano.checkpoint, no_engine, FEW, store).run(list_items([video]))
+        return done.outcome, done.notices
+
+    video, beside = folder / "circle.mp4", folder / "circle.srt"
+    run(nano, store, video)
+    beside.write_text("1\n00:00:01,000 --> 00:00:02,000\nA lighthouse.\n")
+    outcome, notices = again()
+    assert (outcome, "subtitles have changed" in notices[0]) == ("made", True)
+    assert [one.cue_text for _, one in store.search("lighthouse")] == ["A lighthouse."]
+    assert again() == ("kept", ())
+    beside.write_text("1\n00:00:01,000 --> 00:00:02,000\nA harbour.\n")
+    assert again()[0] == "made"
+    assert (len(store.search("harbour")), store.search("lighthouse")) == (1, [])
+    beside.unlink()
+    assert again()[0] == "made"
+    assert store.search("harbour") == []
+
+
+def test_subtitles_beside_a_copy_are_found(nano: Engine, store: IndexStore, folder: Path) -> None:
+    (folder / "z again.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nA harbour.\n")
+    run(nano, store, folder / "circle.mp4")
+    assert run(nano, store, folder / "z again.mp4") == {"z again.mp4": "made"}
+    assert len(store.search("harbour")) == 1
+    more = IndexOptions(window_seconds=4.0, max_frames=2)
+    assert run(nano, store, folder / "circle.mp4", options=more) == {"circle.mp4": "made"}
+    assert len(store.search("harbour")) == 1
+
+
+def test_video_of_a_process_that_has_ended_is_indexed_at_the_end_of_the_run(
+    nano: Engine, store: IndexStore, folder: Path
+) -> None:
+    """The claim of another machine runs out while the other videos are indexed."""
+    built = IndexRun(nano.checkpoint, lambda: nano, FEW, store)
+    sha256 = content_hash(folder / "circle.mp4")
+    now = time.time()
+    claim = f"elsewhere 1 {now:.2f} {now:.0f}"
+    settings = {"settings_key": built.settings_key, "model": "nano", "window_seconds": 5.0}
+    assert store.claim(sha256, owner=claim, **settings)  # type: ignore[arg-type]
+    done = {}
+    for one in built.run(list_items([folder])):
+        done[one.name] = one.outcome
+        store.renew(sha256, owner=f"elsewhere 1 {now:.2f} {now - 2 * LEASE_SECONDS:.0f}")
+    assert (done["circle.mp4"], done["z again.mp4"]) == ("made", "same")
+    assert built.tally.total == 4
 
 
 def test_missing_model_ends_the_run_and_frees_the_claim(

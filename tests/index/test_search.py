@@ -1,5 +1,6 @@
 """Search with nano: candidates, confirmation by frames, moments, subtitles, scans."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,10 @@ from smolvideo.index import (
     open_scope,
 )
 from smolvideo.index.build import IndexRun
-from smolvideo.index.checks import YES_NO, checks_of, log_odds
+from smolvideo.index.checks import YES_NO, log_odds
 from smolvideo.index.claims import this_process
 from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.query_checks import checks_of
 from smolvideo.index.text_match import match_texts
 from smolvideo.models import open_checkpoint
 from smolvideo.subtitles import Cue
@@ -72,7 +74,8 @@ def find(
     chosen = SearchOptions(confirm=engine is not None, index=WHOLE, **options)  # type: ignore[arg-type]
     with open_scope(index, sources, chosen, scan=scan) as scope:
         load = no_engine if engine is None else lambda: engine
-        return VideoSearch(scope.videos, scope.store, load, chosen).search(query)
+        found = VideoSearch(scope.videos, scope.store, load, chosen).search(query)
+        return scope.with_failures(found)
 
 
 def names(found: SearchResult) -> list[str]:
@@ -86,6 +89,19 @@ def test_best_hit_shows_the_query(nano: Engine, index: Path) -> None:
     assert found.hits[0].evidence == "frames"
     assert found.model == "nano"
     assert find(nano, index, "a purple circle moves left").hits == ()
+
+
+def test_score_is_honest_about_words_that_nothing_confirms(nano: Engine, index: Path) -> None:
+    assert find(nano, index, "a purple circle and a dog").hits == ()
+    found = find(nano, index, "a purple circle and a dog", min_score=0.3)
+    assert names(found)[0] == "circle_right.mp4"
+    assert 0.4 < found.hits[0].score <= 0.5
+    assert "`dog`" in found.notices[0]
+
+
+def test_shape_of_any_colour_is_found(nano: Engine, index: Path) -> None:
+    assert {"circle_right.mp4", "three_shots.mp4"} <= {*names(find(nano, index, "a circle"))}
+    assert "circle_right.mp4" in names(find(nano, index, "something purple"))
 
 
 def test_hit_is_narrowed_to_its_shot(nano: Engine, index: Path) -> None:
@@ -122,6 +138,62 @@ def test_subtitles_are_found_with_their_time(nano: Engine, index: Path, folder: 
 
 def test_written_text_is_found_by_the_note(nano: Engine, index: Path) -> None:
     assert names(find(nano, index, "the number 42"))[:1] == ["number_42.mp4"]
+
+
+def test_copy_that_is_as_it_was_takes_the_place_of_a_changed_file(
+    nano: Engine, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    shutil.copyfile(SAMPLES / "circle_right.mp4", first)
+    shutil.copyfile(first, second)
+    path = tmp_path / "index.sqlite"
+    with IndexStore(path) as store:
+        list(IndexRun(nano.checkpoint, lambda: nano, WHOLE, store).run(list_items([tmp_path])))
+    first.write_bytes(b"another video")
+    found = find(None, path, "purple circle")
+    assert (names(found), found.notices) == (["b.mp4"], ())
+    shutil.move(second, tmp_path / "c.mp4")
+    found = find(None, path, "purple circle")
+    assert (names(found), "1 file of the index gone" in found.notices[0]) == ([], True)
+    link = tmp_path / "link"
+    if os.name != "nt":
+        link.symlink_to(tmp_path)
+    for source in (tmp_path / "c.mp4", link / "c.mp4"):  # moved, and through a link: known by hash
+        found = find(None, path, "purple circle", source)
+        assert (names(found), found.notices) == (["c.mp4"], ())
+
+
+def test_what_the_index_lacks_is_a_notice(index: Path, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "index.sqlite"
+    with IndexStore(index) as store:
+        store._database.execute("VACUUM INTO ?", (str(copy),))
+    with IndexStore(copy) as store:
+        done, broken, *_ = (entry.sha256 for entry in store.contents())
+        store.finish(broken, error="cannot be read")
+        store._database.execute("UPDATE content SET is_complete = 0 WHERE sha256 = ?", (done,))
+    found = find(None, copy, "purple circle")
+    assert any("1 video of the index not indexed to the end" in one for one in found.notices)
+    assert any("1 video of the index could not be indexed" in one for one in found.notices)
+
+
+def test_changed_subtitles_are_a_notice(nano: Engine, tmp_path: Path) -> None:
+    video, path = tmp_path / "circle.mp4", tmp_path / "index.sqlite"
+    shutil.copyfile(SAMPLES / "circle_right.mp4", video)
+    with IndexStore(path) as store:
+        list(IndexRun(nano.checkpoint, lambda: nano, WHOLE, store).run(list_items([video])))
+    assert find(None, path, "purple").notices == ()
+    video.with_suffix(".srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nA harbour.\n")
+    for sources in ((), (video,)):
+        (notice,) = find(None, path, "purple", *sources).notices
+        assert "the subtitles of 1 file have changed since" in notice
+
+
+def test_missing_source_is_an_error_without_confirmation_too(index: Path, folder: Path) -> None:
+    gone = folder / "none.mp4"
+    with pytest.raises(UsageError, match="cannot be searched"):
+        find(None, index, "purple", gone)
+    found = find(None, index, "purple", gone, folder / "number_42.mp4")
+    assert [*found.failed] == [str(gone)]
 
 
 def test_search_without_confirmation_needs_no_model(index: Path) -> None:
@@ -183,7 +255,7 @@ def test_neither_index_nor_source_is_an_error(tmp_path: Path) -> None:
 
 
 def questions(query: str, model: str = "nano") -> Sequence[tuple[str, str]]:
-    checks = checks_of(query, open_checkpoint(model))
+    checks = checks_of(query, open_checkpoint(model)).checks
     return [(check.question, check.choices[check.wanted]) for check in checks]
 
 
@@ -199,16 +271,62 @@ def test_checks_of_nano_are_in_the_words_of_its_training() -> None:
     ]
     for query, caption in (("the word stop", "STOP"), ("number 42", "42"), ("EXIT", "EXIT")):
         assert questions(query) == [("What does the text say?", caption)]
-    assert questions("circles") == [("Is there a circle?", "yes")]
-    assert questions("the star moves") == [
-        ("Is there a star?", "yes"),
-        ("Does the star move?", "yes"),
+    assert questions("a still green star turns blue")[1:] == [
+        ("What does the green star do?", "it turns blue"),
+    ]
+    assert questions("the large blue cross disappears")[1:] == [
+        ("How big is the blue cross?", "large"),
+        ("What does the blue cross do?", "it disappears"),
+    ]
+    assert questions("a yellow square with the word go on white") == [
+        ("What does the text say?", "GO"),
+        ("What colour is the background?", "white"),
+        ("Is there a yellow square?", "yes"),
     ]
     assert questions("a dog in the snow") == []
 
 
+@pytest.mark.parametrize(
+    ("query", "count", "one"),
+    [
+        ("a circle", 6, "Is there an orange circle?"),
+        ("stars", 6, "Is there a blue star?"),
+        ("something purple", 5, "Is there a purple triangle?"),
+        ("a red thing", 5, "Is there a red cross?"),
+        ("a star that is green", 1, "Is there a green star?"),
+    ],
+)
+def test_nano_is_asked_about_colour_and_shape_together(query: str, count: int, one: str) -> None:
+    (check,) = checks_of(query, open_checkpoint("nano")).checks
+    asked = [each.question for each in check.alternatives()]
+    assert (len(asked), one in asked) == (count, True)
+    assert log_odds([check], lambda each: (0.9, 0.1) if each.question == one else (0, 1)) > 2
+
+
+@pytest.mark.parametrize(
+    ("query", "unchecked"),
+    [
+        ("a red circle and a dog", ("dog",)),
+        ("a circle but no star", ("but", "no")),
+        ("a red circle or a blue star", ("or",)),
+        ("a red circle moves left past a blue square", ()),
+        ("two red circles", ("two",)),
+        ("красный круг", ("красный", "круг")),
+        ("a dog in the snow", ("dog", "snow")),
+        ("EXIT", ()),
+        ("RED CIRCLE on a gray background", ()),
+    ],
+)
+def test_words_that_nano_cannot_check_are_named(query: str, unchecked: tuple[str, ...]) -> None:
+    asked = checks_of(query, open_checkpoint("nano"))
+    assert asked.unchecked == unchecked
+    notices = asked.notices(open_checkpoint("nano"))
+    assert len(notices) == bool(unchecked)
+    assert all(f"`{word}`" in notices[0] for word in unchecked)
+
+
 def test_log_odds_are_those_of_all_checks_together() -> None:
-    checks = checks_of("a red circle and a blue square", open_checkpoint("nano"))
+    checks = checks_of("a red circle and a blue square", open_checkpoint("nano")).checks
     assert [check.choices for check in checks] == [YES_NO, YES_NO]
     assert log_odds(checks, lambda _: (0.5, 0.5)) == pytest.approx(-1.0986, abs=1e-3)
     assert log_odds(checks, lambda _: (1.0, 0.0)) > 15
