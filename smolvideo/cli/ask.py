@@ -14,7 +14,7 @@ from smolvideo.cli.ask_choices import (
     describe_calibration,
     run_calibration,
 )
-from smolvideo.cli.ask_proof import Proof, open_session
+from smolvideo.cli.ask_proof import Proof
 from smolvideo.cli.ask_request import AskFlags, AskRequest, read_request
 from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.conversations import (
@@ -33,6 +33,7 @@ from smolvideo.cli.plan import PlanRequest, run_plan
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine, Session
 from smolvideo.errors import SmolVideoError
+from smolvideo.evidence import open_session
 from smolvideo.pipeline import (
     PreparedPrompt,
     prepare,

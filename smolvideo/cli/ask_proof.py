@@ -11,16 +11,12 @@ from smolvideo.conversation import Conversation
 from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import UsageError
-from smolvideo.evidence import AnswerScores, check_answer, explain_answer
-from smolvideo.pipeline import PreparedPrompt, answer_by_choice
-from smolvideo.prompt import Prompt
+from smolvideo.evidence import AnswerScores, answers_alike, check_answer, explain_answer
+from smolvideo.pipeline import PreparedPrompt
 from smolvideo.show.console import Output
 from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import FilmstripChoice
 from smolvideo.show.progress_bar import StageProgress
-
-_ROOM = 64
-"""Tokens of room for an answer that is tokenized again, perhaps into more tokens."""
 
 
 class ProofFlags(Flags, section="Evidence"):
@@ -56,14 +52,6 @@ def check_proof(given: ConversationFlags) -> None:
             "keep",
             hint="leave `--engine` out",
         )
-
-
-def open_session(engine: Engine, prepared: PreparedPrompt) -> Session | None:
-    """Open a session with room for the prompt and its answer; None if the engine has none."""
-    if not isinstance(engine, SessionEngine):
-        return None
-    tokens = len(prepared.prompt) + prepared.generation.max_new_tokens + _ROOM
-    return engine.open_session(cache_capacity=min(tokens, engine.checkpoint.context_tokens))
 
 
 @dataclass(frozen=True)
@@ -106,28 +94,18 @@ class Proof:
         if not self.given.check:
             return answer
 
-        def answer_prompt(prompt: Prompt) -> Answer:
-            source = engine if session is None else session.open_with(prompt.images)
-            if choices is None:
-                return source.stream(prompt, prepared.generation).result()
-            again = replace(prepared, prompt=prompt)
-            return answer_by_choice(
-                source,
-                engine.checkpoint,
-                again,
-                choices.names,
-                calibration=choices.calibration(engine.checkpoint),
-            )
-
+        names = calibration = None
+        if choices is not None:
+            names, calibration = choices.names, choices.calibration(engine.checkpoint)
         with StageProgress(self.screen) as stages:
             checked = check_answer(
-                answer_prompt,
+                answers_alike(prepared, engine, session, names, calibration),
                 engine.checkpoint,
                 prepared,
                 answer,
                 on_progress=stages.on_progress,
             )
-        self.screen.notice(f"check: {checked.text}")
+        self.screen.notice(f"check: {checked.text}", requested=True)
         return replace(answer, check=checked)
 
     def of_last(

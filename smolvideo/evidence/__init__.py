@@ -10,9 +10,10 @@ from smolvideo.evidence.answer_scores import (
     AnswerScores,
     FramePosition,
     frames_of_evidence,
+    open_session,
     require_sessions,
 )
-from smolvideo.evidence.controls import AnswerPrompt, check_answer, is_same_answer
+from smolvideo.evidence.controls import AnswerPrompt, answers_alike, check_answer, is_same_answer
 from smolvideo.evidence.other_frames import blank_prompt
 from smolvideo.evidence.sufficiency import MAX_READINGS, explain_answer
 
@@ -21,10 +22,12 @@ __all__ = [
     "AnswerPrompt",
     "AnswerScores",
     "FramePosition",
+    "answers_alike",
     "blank_prompt",
     "check_answer",
     "explain_answer",
     "frames_of_evidence",
     "is_same_answer",
+    "open_session",
     "require_sessions",
 ]

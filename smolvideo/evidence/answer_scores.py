@@ -20,6 +20,9 @@ from smolvideo.pipeline import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Prompt
 
+_ROOM = 64
+"""Tokens of room for an answer that is tokenized again, perhaps into more tokens."""
+
 
 @dataclass(frozen=True)
 class FramePosition:
@@ -145,6 +148,14 @@ def frames_of_evidence(prepared: PreparedPrompt, evidence: AnswerEvidence) -> li
         if indices:
             found.append(select_frames(batch, indices))
     return found
+
+
+def open_session(engine: Engine, prepared: PreparedPrompt) -> Session | None:
+    """Open a session with room for the prompt and its answer; None if the engine has none."""
+    if not isinstance(engine, SessionEngine):
+        return None
+    tokens = len(prepared.prompt) + prepared.generation.max_new_tokens + _ROOM
+    return engine.open_session(cache_capacity=min(tokens, engine.checkpoint.context_tokens))
 
 
 def require_sessions(engine: Engine) -> SessionEngine:

@@ -7,9 +7,12 @@ step later depends on which frames were chosen.
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 from smolvideo.answer import Answer, AnswerCheck, CheckVerdict
+from smolvideo.calibration import Calibration
+from smolvideo.engines import Engine, Session
 from smolvideo.evidence.other_frames import (
     blank_frames,
     frame_batches,
@@ -20,7 +23,7 @@ from smolvideo.evidence.other_frames import (
 )
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import PreparedPrompt
+from smolvideo.pipeline import PreparedPrompt, answer_by_choice
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt
 from smolvideo.sanitize import display_name
@@ -34,6 +37,31 @@ _MIN_SIMILARITY = 0.8
 _FEW_WORDS = 6
 _MAX_QUOTED = 80
 _CLOCK = re.compile(r"\b\d{1,3}(?::\d{2}){1,2}\b")
+
+
+def answers_alike(
+    prepared: PreparedPrompt,
+    engine: Engine,
+    session: Session | None,
+    choices: Sequence[str] | None = None,
+    calibration: Calibration | None = None,
+) -> AnswerPrompt:
+    """Return what answers another prompt as ``prepared`` is answered: by ``choices``, or by
+    generation.
+
+    ``session`` holds the features of frames, which are not encoded again; None of an engine without
+    sessions.
+    """
+
+    def answer_prompt(prompt: Prompt) -> Answer:
+        source = engine if session is None else session.open_with(prompt.images)
+        if choices is None:
+            return source.stream(prompt, prepared.generation).result()
+        again = replace(prepared, prompt=prompt)
+        checkpoint = engine.checkpoint
+        return answer_by_choice(source, checkpoint, again, choices, calibration=calibration)
+
+    return answer_prompt
 
 
 def check_answer(

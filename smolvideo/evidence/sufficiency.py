@@ -107,6 +107,7 @@ class _Search:
         except _OutOfBudgetError:
             return "budget", []
         small = [group for group in map(self._narrow, best) if len(group) <= _MAX_GROUP]
+        small.sort(key=self.kept, reverse=True)  # narrowing changes what is kept
         return ("frames", small) if small else ("many", [])
 
     def _carrying(self, groups: Sequence[Group]) -> dict[int, Group]:

@@ -3,6 +3,7 @@
 comparison.py   differences in the order of the path of a video, and what a replay found
 engines.py      the engine of a record, loaded again, and how it differs
 answers.py      replay of answers (``ask --save``, ``--json``, ``chat --jsonl``)
+evidence.py     replay of what ``--why`` and ``--check`` found
 summaries.py    replay of summaries
 eval_runs.py    replay of the answers of an eval run
 record_file.py  a file of records, whatever their kind

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from smolvideo.answer import Answer
 from smolvideo.calibration import Calibration
-from smolvideo.engines import Engine, GenerationOptions, SessionEngine
+from smolvideo.engines import Engine, GenerationOptions, Session
 from smolvideo.errors import RecordError, SmolVideoError
+from smolvideo.evidence import answers_alike, open_session
 from smolvideo.formatting import format_clock
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, answer_by_choice, prepare
@@ -20,6 +21,7 @@ from smolvideo.record_parts import hash_images, hash_token_ids
 from smolvideo.records import AnswerRecord
 from smolvideo.replay.comparison import Comparison, ReplayResult
 from smolvideo.replay.engines import EnginePool, compare_checkpoint, compare_engine
+from smolvideo.replay.evidence import compare_evidence
 from smolvideo.replay.sources import compare_source, find_source
 from smolvideo.sampling import FrameSampling, parse_time
 from smolvideo.sanitize import display_name
@@ -45,9 +47,14 @@ def replay_answer(
     notices = () if record.hashes else ("the record has no hashes of frames, prompt and weights",)
     if prepared is not None and checkpoint is not None:
         engine = pool.engine(record)
-        answer = _answer(record, prepared, engine)
+        session = open_session(engine, prepared)
+        answer = _answer(record, prepared, engine, session)
         compare_engine(found, record, engine)
         _compare_answers(found, record, answer, prepared.prompt, checkpoint)
+        if record.text == answer.text:  # evidence is about one answer
+            choices, calibration = _choices(record)
+            alike = answers_alike(prepared, engine, session, choices, calibration)
+            compare_evidence(found, record, prepared, answer, engine, session, alike)
     return found.result(record.question, line, notices)
 
 
@@ -150,14 +157,22 @@ def _describe_frames(
     return f"the pixels of {len(places)} of {len(hashes)} images differ: {where} is the first"
 
 
-def _answer(record: AnswerRecord, prepared: PreparedPrompt, engine: Engine) -> Answer:
+def _answer(
+    record: AnswerRecord, prepared: PreparedPrompt, engine: Engine, session: Session | None
+) -> Answer:
+    source = engine if session is None else session
+    choices, calibration = _choices(record)
+    if choices is None:
+        return source.stream(prepared.prompt, prepared.generation).result()
+    return answer_by_choice(source, engine.checkpoint, prepared, choices, calibration=calibration)
+
+
+def _choices(record: AnswerRecord) -> tuple[list[str] | None, Calibration | None]:
     if record.choices is None:
-        return engine.stream(prepared.prompt, prepared.generation).result()
+        return None, None
     scale = record.choices.calibration
     calibration = None if scale is None else Calibration(**scale)  # type: ignore[arg-type]
-    scorer = engine.open_session() if isinstance(engine, SessionEngine) else engine
-    choices = [*record.choices.probabilities]
-    return answer_by_choice(scorer, engine.checkpoint, prepared, choices, calibration=calibration)
+    return [*record.choices.probabilities], calibration
 
 
 def _compare_answers(

@@ -3,22 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from smolvideo.sanitize import display_name
 
 ReplayStep = Literal[
-    "file", "reader", "frames", "prompt", "model", "weights", "versions", "arithmetic", "answer"
+    "file",
+    "reader",
+    "frames",
+    "prompt",
+    "model",
+    "weights",
+    "versions",
+    "arithmetic",
+    "answer",
+    "evidence",
 ]
 """What is compared, in order: ``file`` the content of the sources, ``reader`` what decoded them,
 ``frames`` their times and pixels, ``prompt`` the token ids, ``model`` name, revision and adapter,
 ``weights`` their bytes, ``versions`` of the packages, ``arithmetic`` engine, device and number
-formats, and ``answer`` the text, with the first token that differs."""
+formats, ``answer`` the text, with the first token that differs, and ``evidence`` what ``--why``
+and ``--check`` found, in records that have it."""
 
-STEPS: tuple[ReplayStep, ...] = (
-    *("file", "reader", "frames", "prompt", "model", "weights", "versions", "arithmetic"),
-    "answer",
-)
+STEPS: tuple[ReplayStep, ...] = get_args(ReplayStep)
 
 _MAX_SHOWN = 60
 

@@ -8,6 +8,7 @@ from smolvideo.errors import RecordError, SmolVideoError
 from smolvideo.replay.answers import generation_of, prompt_options_of
 from smolvideo.replay.comparison import Comparison, ReplayResult
 from smolvideo.replay.engines import EnginePool, compare_checkpoint, compare_engine
+from smolvideo.replay.evidence import compare_check
 from smolvideo.replay.sources import compare_source, find_source
 from smolvideo.sanitize import display_name
 from smolvideo.summaries import SummaryOptions, SummaryRecord, summarise
@@ -48,7 +49,7 @@ def _compare(found: Comparison, record: SummaryRecord, pool: EnginePool, folder:
         return
     weights = record.hashes.weights if record.hashes is not None else None
     is_same = compare_checkpoint(found, record, weights, checkpoint)
-    options = _options(record.settings, pool.options.reader)
+    options = _options(record, pool.options.reader)
     found.values("reader", {"reader": record.settings.get("reader")}, {"reader": options.reader})
     if not is_same:
         return
@@ -73,23 +74,27 @@ def _compare(found: Comparison, record: SummaryRecord, pool: EnginePool, folder:
         prompts = {"token ids": record.hashes.prompt}
         found.values("prompt", prompts, {"token ids": again.hashes.prompt})
     compare_engine(found, record, engine)
-    _compare_texts(found, record, again)
+    if _compare_texts(found, record, again) and record.check is not None and again.check:
+        compare_check(found, record.check, again.check)
 
 
-def _compare_texts(found: Comparison, record: SummaryRecord, again: SummaryRecord) -> None:
+def _compare_texts(found: Comparison, record: SummaryRecord, again: SummaryRecord) -> bool:
     for place, (before, now) in enumerate(zip(record.notes, again.notes, strict=False), start=1):
         if before.text != now.text:
             found.differs("answer", f"the note of window {place} is another", before.text, now.text)
-            return
+            return False
     if record.text != again.text:
         found.differs("answer", "the summary is another", record.text, again.text)
     elif [one.text for one in record.chapters] != [one.text for one in again.chapters]:
         found.differs("answer", "the chapters are others")
     else:
         found.same("answer")
+        return True
+    return False
 
 
-def _options(settings: Mapping[str, Any], reader: str | None) -> SummaryOptions:
+def _options(record: SummaryRecord, reader: str | None) -> SummaryOptions:
+    settings: Mapping[str, Any] = record.settings
     own = {
         name: settings[name]
         for name in ("style", "prompt", "window_seconds", "max_frames", "reader")
@@ -100,6 +105,7 @@ def _options(settings: Mapping[str, Any], reader: str | None) -> SummaryOptions:
     try:
         return SummaryOptions(
             **own,
+            check_share=float(record.check is not None),
             prompt_options=prompt_options_of(settings),
             generation=generation_of(settings),
         )

@@ -57,9 +57,10 @@ class Output:
         """Whether stderr can show output that moves and is erased again."""
         return self.err.is_terminal and not self.err.is_dumb_terminal and not self.quiet
 
-    def notice(self, sentence: str) -> None:
-        """Print a notice on stderr, each sentence once."""
-        if self.quiet or sentence in self._noted:
+    def notice(self, sentence: str, *, requested: bool = False) -> None:
+        """Print a notice on stderr, each sentence once; with ``quiet`` only what an option
+        ``requested``."""
+        if (self.quiet and not requested) or sentence in self._noted:
             return
         self._noted.add(sentence)
         text = Text.assemble(("note: ", "cyan"), escape_controls(sentence))

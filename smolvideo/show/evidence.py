@@ -15,6 +15,6 @@ def show_evidence(
 ) -> None:
     """Show the frames of ``evidence`` on stderr, and what was found as a notice."""
     batches = frames_of_evidence(prepared, evidence)
-    if batches:
+    if batches and not screen.quiet:
         show_filmstrip(screen, batches, filmstrip, layout=prepared.prompt.layout)
-    screen.notice(f"why: {evidence.text}")
+    screen.notice(f"why: {evidence.text}", requested=True)

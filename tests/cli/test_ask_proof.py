@@ -92,6 +92,12 @@ def test_check_is_in_json_and_says_whether_the_answer_stands() -> None:
     assert json.loads(done.stdout)["check"]["blind"] in ("red", "green", "blue")
 
 
+def test_quiet_leaves_what_was_asked_for(tmp_path: Path) -> None:
+    words = ("ask", *FEW, SHOTS, "What colour is the star?", "--check", "--why", "--quiet")
+    notes = run(*words).stderr.splitlines()
+    assert [note.split()[1] for note in notes] == ["why:", "check:"]
+
+
 def test_summarise_checks_a_share_of_the_videos(tmp_path: Path) -> None:
     options = (*FEW[2:], "--jsonl", "-", "--max-frames", "6")
     done = run("summarise", CIRCLE, SHOTS, "--check", "1", "--window", "3", *options)

@@ -159,3 +159,17 @@ def test_budget_of_readings_is_kept(count: int, budget: float) -> None:
 def test_answer_that_no_group_carries_names_no_frame() -> None:
     assert explain(PlantedScores(40, set())).verdict == "many"
     assert explain(PlantedScores(40, {3}, reversed_score=0.1)).verdict == "order"
+
+
+class GradedScores(PlantedScores):
+    """Pairs of frames score alike; of single frames the later ones score higher."""
+
+    def group(self, places: Sequence[int]) -> float:
+        super().group(places)
+        return 0.8 + 0.004 * places[0] if len(places) == 1 else 0.9 - 0.001 * places[0]
+
+
+def test_best_frame_comes_first_though_its_group_did_not() -> None:
+    kept = [frame.kept for frame in explain(GradedScores(24, set())).frames]
+    assert len(kept) > 1
+    assert kept == sorted(kept, reverse=True)

@@ -13,6 +13,13 @@ from support.project import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, load_engine
+from smolvideo.evidence import (
+    AnswerScores,
+    answers_alike,
+    check_answer,
+    explain_answer,
+    open_session,
+)
 from smolvideo.models import open_checkpoint
 from smolvideo.pipeline import answer_by_choice, prepare, record_answer, stream_answer
 from smolvideo.record_parts import RecordHashes
@@ -176,6 +183,34 @@ def test_other_weights_are_named(tmp_path: Path) -> None:
     assert result.first.step == "weights"
 
 
+def test_edited_evidence_is_named(engine: Engine, tmp_path: Path, pool: EnginePool) -> None:
+    prepared = prepare(engine.checkpoint, str(SHOTS), "What colour is the star?", sampling=FEW)
+    session = open_session(engine, prepared)
+    assert session is not None
+    answer = stream_answer(session, prepared).result()
+    why = explain_answer(AnswerScores(session, engine.checkpoint, prepared, answer))
+    asking = answers_alike(prepared, engine, session)
+    check = check_answer(asking, engine.checkpoint, prepared, answer)
+    proved = replace(answer, evidence=why, check=check)
+    record = record_answer(prepared, engine, proved)
+    result = replayed(tmp_path, record, pool)
+    assert result.is_equal, result
+    assert result.compared[-1] == "evidence"
+    (frame, *_) = why.frames
+    for changed, said in (
+        ({"check": replace(check, verdict="blind")}, "check: blind in the record, stands now"),
+        ({"check": replace(check, blind="a dog")}, "answer with grey frames: a dog"),
+        ({"evidence": replace(why, verdict="order")}, "why: order in the record"),
+        ({"evidence": replace(why, frames=())}, "were none, and are "),
+        ({"evidence": replace(why, score=0.1)}, "the score was 0.1000"),
+        ({"evidence": replace(why, frames=(replace(frame, kept=0.1),))}, "keeps was 0.1000"),
+    ):
+        result = replayed(tmp_path, replace(record, **changed), pool)  # type: ignore[arg-type]
+        assert result.first is not None
+        assert result.first.step == "evidence"
+        assert said in result.first.text
+
+
 def test_records_that_cannot_be_replayed_are_skipped(
     tmp_path: Path, record: AnswerRecord, pool: EnginePool
 ) -> None:
@@ -211,7 +246,7 @@ def test_summaries_and_eval_runs_replay_from_the_command(tmp_path: Path) -> None
 
     video, out = tmp_path / "v.mp4", tmp_path / "out"
     shutil.copy(SHOTS, video)
-    run("summarise", video, "--out", out, "--window", "3", "--max-frames", "4")
+    run("summarise", video, "--out", out, "--window", "3", "--max-frames", "4", "--check", "1")
     records = out / "summaries.jsonl"
     assert run("replay", records).startswith("1  equal")
     edited = tmp_path / "edited.jsonl"
@@ -219,6 +254,8 @@ def test_summaries_and_eval_runs_replay_from_the_command(tmp_path: Path) -> None
         records.read_text("utf-8").replace("blue star", "red cross"), encoding="utf-8"
     )
     assert "answer: the note of window" in run("replay", edited, code=6)
+    edited.write_text(records.read_text("utf-8").replace('"stands"', '"blind"'), encoding="utf-8")
+    assert "evidence: check: blind in the record" in run("replay", edited, code=6)
     questions = tmp_path / "q.jsonl"
     item = {"id": "a", "video": "v.mp4", "question": "What comes first?", "answer_index": 0}
     item["options"] = ["a red circle", "a dog"]  # type: ignore[assignment]
