@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from smolvideo.answer import Answer
+from smolvideo.answer import Answer, AnswerEvidence
 from smolvideo.cli.ask_choices import Choices
 from smolvideo.cli.conversations import ConversationFlags
 from smolvideo.cli.flags import Flags, flag
@@ -11,7 +11,13 @@ from smolvideo.conversation import Conversation
 from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.engines import Engine, Session, SessionEngine
 from smolvideo.errors import UsageError
-from smolvideo.evidence import AnswerScores, answers_alike, check_answer, explain_answer
+from smolvideo.evidence import (
+    AnswerScores,
+    answers_alike,
+    check_answer,
+    explain_answer,
+    frame_batches,
+)
 from smolvideo.pipeline import PreparedPrompt
 from smolvideo.show.console import Output
 from smolvideo.show.evidence import show_evidence
@@ -78,7 +84,7 @@ class Proof:
             with StageProgress(self.screen) as stages:
                 scores = AnswerScores(session, engine.checkpoint, prepared, answer)
                 evidence = explain_answer(scores, on_progress=stages.on_progress)
-            show_evidence(self.screen, prepared, evidence, self.filmstrip)
+            self._show(prepared, evidence)
             answer = replace(answer, evidence=evidence)
         return self.check(prepared, answer, engine, session, choices)
 
@@ -108,6 +114,10 @@ class Proof:
         self.screen.notice(f"check: {checked.text}", requested=True)
         return replace(answer, check=checked)
 
+    def _show(self, prepared: PreparedPrompt, evidence: AnswerEvidence) -> None:
+        batches, layout = frame_batches(prepared), prepared.prompt.layout
+        show_evidence(self.screen, batches, evidence, self.filmstrip, layout=layout)
+
     def of_last(
         self, conversation: Conversation, prepared: PreparedPrompt, answer: Answer
     ) -> Answer:
@@ -116,7 +126,7 @@ class Proof:
         if self.given.why:
             with StageProgress(self.screen) as stages:
                 explained = explain_last_answer(conversation, on_progress=stages.on_progress)
-            show_evidence(self.screen, prepared, explained.evidence, self.filmstrip)
+            self._show(prepared, explained.evidence)
             answer = replace(answer, evidence=explained.evidence)
         session = conversation.fork_session(engine) if isinstance(engine, SessionEngine) else None
         return self.check(prepared, answer, engine, session)

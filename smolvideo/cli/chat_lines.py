@@ -5,7 +5,7 @@ stdout carries only the answers, one after the other; everything else is on stde
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
@@ -22,6 +22,8 @@ from smolvideo.conversation.commands import (
 from smolvideo.conversation.resume import Startup, open_startup
 from smolvideo.conversation.store import question_history
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
+from smolvideo.evidence import frames_of_evidence
+from smolvideo.frames import FrameBatch
 from smolvideo.pipeline import record_answer, record_error
 from smolvideo.sanitize import escape_controls
 from smolvideo.show.answer import show_footer, stream_pieces
@@ -105,6 +107,9 @@ class _LineChat:
                 call, self._talk, download=self._start.download, on_progress=stages.on_progress
             )
         self._show_attachments(0 if call.command.name == "frames" and call.words else seen)
+        if call.command.name == "why" and (evidence := self._talk.turns[-1].evidence):
+            batches = [attachment.batch for attachment in self._talk.attachments]
+            self._show_batches(frames_of_evidence(batches, evidence))
         self._say(said)
         if question := trailing_question(call):
             self._ask(question)
@@ -157,7 +162,9 @@ class _LineChat:
         self.screen.write(record.to_json() + "\n")
 
     def _show_attachments(self, first: int) -> None:
-        batches = [attachment.batch for attachment in self._talk.attachments[first:]]
+        self._show_batches([attachment.batch for attachment in self._talk.attachments[first:]])
+
+    def _show_batches(self, batches: Sequence[FrameBatch]) -> None:
         layout = self._talk.checkpoint.layout if self._talk.checkpoint else None
         if batches:
             show_filmstrip(self.screen, batches, self._filmstrip, layout=layout)

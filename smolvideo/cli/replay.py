@@ -87,7 +87,8 @@ def replay(given: ReplayCommandFlags) -> int | None:
 
     RECORD is a file of `ask --save` or `ask --json`, a `summaries.jsonl`, or the folder of a run of
     `eval`. Compared are the files, readers, frames, prompts, model and weights, versions,
-    arithmetic, the answer, and what `--why` and `--check` found. The exit code is 6 if anything differs.
+    arithmetic, the answer, and what `--why` and `--check` found. The exit code is 6 if anything
+    differs.
 
     \b
     smolvideo replay answers.jsonl

@@ -14,7 +14,7 @@ from smolvideo.evidence.answer_scores import (
     require_sessions,
 )
 from smolvideo.evidence.controls import AnswerPrompt, answers_alike, check_answer, is_same_answer
-from smolvideo.evidence.other_frames import blank_prompt
+from smolvideo.evidence.other_frames import blank_prompt, frame_batches
 from smolvideo.evidence.sufficiency import MAX_READINGS, explain_answer
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "blank_prompt",
     "check_answer",
     "explain_answer",
+    "frame_batches",
     "frames_of_evidence",
     "is_same_answer",
     "open_session",

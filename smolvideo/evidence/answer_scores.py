@@ -139,10 +139,11 @@ def _name(batches: Sequence[FrameBatch], source: int, index: int) -> str:
     return f"{name} of source {source + 1}" if len(batches) > 1 else name
 
 
-def frames_of_evidence(prepared: PreparedPrompt, evidence: AnswerEvidence) -> list[FrameBatch]:
-    """Return the frames of ``evidence``, of each source that has some."""
+def frames_of_evidence(batches: Sequence[FrameBatch], evidence: AnswerEvidence) -> list[FrameBatch]:
+    """Return the frames of ``evidence``, of each of ``batches`` that has some: those of its
+    sources, in their order."""
     found = []
-    for source, batch in enumerate(frame_batches(prepared)):
+    for source, batch in enumerate(batches):
         times = {frame.time for frame in evidence.frames if frame.source == source}
         indices = [index for index, time in enumerate(batch.pts_seconds) if time in times]
         if indices:

@@ -194,10 +194,16 @@ class ChatApp(App[str]):
             (attachment.batch.metadata.duration_seconds for attachment in attachments), default=0.0
         )
 
-    def show_attachment(self, attachment: Attachment | None) -> None:
-        """Show ``attachment`` in the filmstrip and the frame view, at its last cursor position."""
+    def show_attachment(
+        self, attachment: Attachment | None, *, seconds: float | None = None
+    ) -> None:
+        """Show ``attachment`` in the filmstrip and the frame view, at its frame nearest to
+        ``seconds`` or at its last cursor position."""
         self.attachment = attachment
         if attachment is not None:
+            if seconds is not None:
+                frame = nearest_frame(attachment.batch.pts_seconds, seconds)
+                self._frames[attachment.number] = frame
             frame = self._frames.setdefault(attachment.number, 0)
             self._frames[attachment.number] = min(frame, len(attachment.batch) - 1)
         self._show_frame()
@@ -226,8 +232,7 @@ class ChatApp(App[str]):
         """Move the cursor to the frame nearest to a time, in an attachment that contains it."""
         attachment = self._look_at(seconds)
         if attachment is not None:
-            self._frames[attachment.number] = nearest_frame(attachment.batch.pts_seconds, seconds)
-            self.show_attachment(attachment)
+            self.show_attachment(attachment, seconds=seconds)
 
     def _look_at(self, seconds: float) -> Attachment | None:
         """Return the shown attachment if it contains the time, otherwise the last one that does."""

@@ -35,7 +35,12 @@ class ChatScreen(Protocol):
         """Duration of the longest video: the range of times in answers."""
         ...
 
-    def show_attachment(self, attachment: Attachment | None) -> None: ...
+    def show_attachment(
+        self, attachment: Attachment | None, *, seconds: float | None = None
+    ) -> None:
+        """Show ``attachment``, with the cursor on its frame at ``seconds`` or where it was."""
+        ...
+
     def refresh_status(self) -> None: ...
     def toggle_theme(self) -> None: ...
     def action_help(self) -> None: ...
@@ -190,7 +195,10 @@ class ChatController:
                 self._screen.transcript.say_error(error, about=call.command.with_slash)
             elif said is not None:
                 self._screen.transcript.add_notice(said)
-                self._show_new_attachment(call.command.name)
+                if call.command.name == "why":
+                    self._show_best_frame()
+                else:
+                    self._show_new_attachment(call.command.name)
                 if question := trailing_question(call):
                     self.ask(question)
                 elif call.command.name in ("frames", "zoom", "add", "model"):
@@ -198,6 +206,13 @@ class ChatController:
             self._screen.refresh_status()
 
         self._add(call.command.name, run, done, at_once=True)
+
+    def _show_best_frame(self) -> None:
+        """Move the cursor to the frame that carries the last answer best."""
+        evidence = self._talk.turns[-1].evidence
+        if evidence is not None and evidence.frames:
+            best = evidence.frames[0]
+            self._screen.show_attachment(self._talk.attachments[best.source], seconds=best.time)
 
     def _show_new_attachment(self, command: str) -> None:
         attachments = self._talk.attachments

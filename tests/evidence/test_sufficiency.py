@@ -63,7 +63,7 @@ def test_colour_question_points_into_the_right_shot_without_encoding_again(
     assert f"{best.kept:.0%}" in evidence.text
     assert sum(encoded) == 1  # a single grey frame
     assert evidence.readings <= 3
-    (shown,) = frames_of_evidence(prepared, evidence)
+    (shown,) = frames_of_evidence(prepared.batches, evidence)
     assert sorted(shown.pts_seconds) == sorted(frame.time for frame in evidence.frames)
 
 

@@ -473,6 +473,21 @@ def test_time_links_move_the_cursor() -> None:
     drive(start, scenario)
 
 
+def test_why_moves_the_cursor_to_the_frame_that_carries_the_answer() -> None:
+    async def scenario(app: ChatApp, pilot: Pilot[str]) -> None:
+        await enter(pilot, "What colour is the star?")
+        await enter(pilot, "/why")
+        evidence = app.conversation.turns[-1].evidence
+        assert evidence is not None
+        best = evidence.frames[0]
+        assert best.source == 1
+        assert app.attachment is app.conversation.attachments[1]
+        assert app.seconds == best.time > 0
+        assert "why: the frame at 0:0" in text_of(app).replace("\n", " ")
+
+    drive(new(CIRCLE, SAMPLES / "three_shots.mp4"), scenario)
+
+
 def test_only_times_become_links() -> None:
     assert with_links("at 0:02 and 9:59", 8) == "at [0:02](time:2) and 9:59"
     assert with_links("`0:02` and [0:03](x)", 8) == "`0:02` and [0:03](x)"
