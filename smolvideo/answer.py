@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from smolvideo.closing import ClosedOnExit
 from smolvideo.errors import ModelError
 from smolvideo.json_types import Count, Moment
 
@@ -230,7 +231,7 @@ class Answer:
         )
 
 
-class AnswerStream:
+class AnswerStream(ClosedOnExit):
     """A running answer: iterate over its pieces of text, then call ``result()``.
 
     The concatenated pieces are ``Answer.text``. ``result()`` finishes the iteration if necessary.
@@ -261,12 +262,6 @@ class AnswerStream:
                 pass
             self._answer = self._finish("".join(self._seen))
         return self._answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "running" if self._answer is None else "finished"

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from smolvideo.answer import AnswerCheck, AnswerEvidence, ChoiceProbabilities
+from smolvideo.closing import ClosedOnExit
 from smolvideo.errors import RecordError
 from smolvideo.files import open_atomic, sync_file
 from smolvideo.json_types import Count, Seconds, check_types, parse_json, upgrade_record
@@ -179,7 +179,7 @@ def parse_known_fields(kind: Any, line: str | bytes) -> dict[str, Any]:
     return known
 
 
-class RecordWriter:
+class RecordWriter(ClosedOnExit):
     """Appends records of one kind to a file; each is synced to disk before ``write`` returns.
 
     A context manager. Creates a new file, or continues one of ours. Raises RecordError if the file
@@ -206,17 +206,6 @@ class RecordWriter:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_records(

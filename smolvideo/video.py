@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self, TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 from smolvideo.answer import Answer, AnswerStream
 from smolvideo.calibration import kept_calibration
+from smolvideo.closing import ClosedOnExit
 from smolvideo.cost.choose import all_drawn, checkpoint_and_loader
 from smolvideo.engines import Engine, GenerationOptions, SessionEngine
 from smolvideo.engines.choices import check_choices
@@ -69,7 +70,7 @@ class AskOptions(TypedDict, total=False):
     on_progress: OnProgress
 
 
-class Video:
+class Video(ClosedOnExit):
     """An open video, or several, with its frames decoded; each question about it stands alone.
 
     ``model`` is a loaded engine, which stays open, or a name or folder, whose engine is loaded with
@@ -279,12 +280,6 @@ class Video:
         if self._owns_engine:
             self.engine.close()
         self._session = self.engine
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         names = ", ".join(source.name for source in self.sources)

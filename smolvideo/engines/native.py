@@ -6,9 +6,10 @@ on the same frames costs next to nothing: see ``session``.
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from smolvideo.answer import Answer, AnswerStream
+from smolvideo.closing import ClosedOnExit
 from smolvideo.engines.arithmetic import ArithmeticCheck, ArithmeticVerdict, choose_arithmetic
 from smolvideo.engines.base import GenerationOptions, OnToken, describe_engine, trim_heap
 from smolvideo.engines.devices import (
@@ -128,7 +129,7 @@ def compile_kernels(checkpoint: Checkpoint, *, on_progress: OnProgress = no_prog
         kernel.get()
 
 
-class NativeEngine:
+class NativeEngine(ClosedOnExit):
     """A ``SmolVLM`` that answers prompts one at a time or in a batch, with sessions on the same
     frames."""
 
@@ -155,12 +156,6 @@ class NativeEngine:
     def close(self) -> None:
         """Free the weights, of sessions, too; see ``Engine.close``."""
         self.encoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return describe_engine(self, closed=self.encoder.is_closed)

@@ -16,6 +16,7 @@ from typing import Any, Self, get_args
 import numpy as np
 
 from smolvideo.answer import Answer, AnswerStream, StopReason, Usage
+from smolvideo.closing import ClosedOnExit
 from smolvideo.engines.answer_text import StopStringBuffer
 from smolvideo.engines.base import GenerationOptions, OnToken, closed_error
 from smolvideo.engines.openai_client import OpenAIClient, RemoteModel
@@ -102,7 +103,7 @@ def _detail(remote: RemoteModel, name: str, default: int, least: int, most: int)
     return value if is_fit and value is not None else default
 
 
-class RemoteEngine:
+class RemoteEngine(ClosedOnExit):
     """A server that answers prompts, one at a time; see ``Engine``. It has no likelihoods."""
 
     name = REMOTE_ENGINE
@@ -129,12 +130,6 @@ class RemoteEngine:
     def close(self) -> None:
         """Refuse further prompts; nothing is held here."""
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from smolvideo.answer import AnswerStream
+from smolvideo.closing import ClosedOnExit
 from smolvideo.engines.base import (
     GenerationOptions,
     OnToken,
@@ -224,7 +225,7 @@ def load_transformers_engine(
     return TransformersEngine(checkpoint, network, load_seconds=time.perf_counter() - started)
 
 
-class TransformersEngine:
+class TransformersEngine(ClosedOnExit):
     """A network of transformers that answers one prompt at a time."""
 
     name = "transformers"
@@ -251,12 +252,6 @@ class TransformersEngine:
         with self._lock:
             self._loaded = None
             release_memory(self._place)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return describe_engine(self, closed=self._loaded is None)

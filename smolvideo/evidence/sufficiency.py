@@ -117,18 +117,21 @@ class _Search:
         }
 
     def _depends_on_order(self, groups: Sequence[Group], best: Group) -> bool:
-        """Whether ``best`` and a frame of each group say something else in reverse order."""
+        """Whether ``best`` and a frame of each group say something else in reverse order.
+
+        Reading them in order, for comparison, is left out where enough is kept in reverse.
+        """
         middles = {group[len(group) // 2] for group in groups}
         places = tuple(sorted(middles | {*best}))
-        forward = self._group(places)
         moved, others = best[::-1], tuple(sorted(middles - {*best}, reverse=True))
         # At the beginning and at the end: what is in the middle stays there in reverse order.
-        found = [
-            self._read(len(places), partial(self.scores.reordered, shown, places))
-            for shown in (moved + others, others + moved)
-        ]
-        self.backwards = min(found)
-        return self._share(self.backwards) < _MIN_KEPT_REVERSED * forward
+        for shown in (moved + others, others + moved):
+            found = self._read(len(places), partial(self.scores.reordered, shown, places))
+            self.backwards = found if self.backwards is None else min(self.backwards, found)
+            share = self._share(found)
+            if share < _MIN_KEPT_REVERSED and share < _MIN_KEPT_REVERSED * self._group(places):
+                return True
+        return False
 
     def kept(self, group: Group) -> float:
         """Share of the score that ``group`` alone keeps; it has been read."""

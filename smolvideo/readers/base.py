@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
+from smolvideo.closing import ClosedOnExit
 from smolvideo.errors import ReaderError, UsageError
 from smolvideo.frames import Frame, Images, SubtitleEvent, VideoMetadata
 
@@ -90,7 +89,7 @@ class NotAVideoError(ReaderError):
     tried."""
 
 
-class VideoReader(ABC):
+class VideoReader(ClosedOnExit, ABC):
     """An open video: returns the frames that a player shows at given times.
 
     Seconds count from the moment a player shows as 0:00, which is the start of the container: a
@@ -149,19 +148,8 @@ class VideoReader(ABC):
             hint="the reader `pyav` does",
         )
 
-    def close(self) -> None:  # noqa: B027 - a reader that holds nothing open need not say so
+    def close(self) -> None:
         """Close the file; the reader cannot be used afterwards."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_frame_size(width: int, height: int, name: str) -> None:

@@ -6,7 +6,6 @@ A bar is erased when its stage ends, and never shown without a terminal.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Final, Self
 
 from rich.progress import (
@@ -20,6 +19,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from smolvideo.closing import ClosedOnExit
 from smolvideo.formatting import format_bytes, format_seconds
 from smolvideo.progress import Progress, Stage
 from smolvideo.sanitize import escape_controls
@@ -43,12 +43,7 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
 
@@ -86,7 +81,7 @@ _ROOM_FOR_A_RATE = 75
 _ROOM_FOR_ALL = 95
 
 
-class StageProgress:
+class StageProgress(ClosedOnExit):
     """Displays the stages of one command; pass its ``on_progress`` to the core.
 
     Thread-safe: weights load while frames are decoded.
@@ -100,17 +95,6 @@ class StageProgress:
         self._tasks: dict[Stage, TaskID] = {}
         self._paused = False
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def on_progress(self, progress: Progress) -> None:
         """Update the display; callback of the core, called often and from any thread."""

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, ClassVar, Self
 
 from smolvideo.answer import AnswerCheck
+from smolvideo.closing import ClosedOnExit
 from smolvideo.errors import RecordError
 from smolvideo.file_names import is_output_name, is_output_of, normal_form
 from smolvideo.files import file_lock, make_folders
@@ -184,7 +184,7 @@ class Entry:
     """Whether a repetition would have the same result: a text, or an error of the local file."""
 
 
-class RecordLog:
+class RecordLog(ClosedOnExit):
     """The records of this run and of earlier runs in the same file. A context manager.
 
     Without a path the records are temporary. Raises RecordError where the file is of another kind,
@@ -218,17 +218,6 @@ class RecordLog:
         except BaseException:
             self._stack.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._stack.close()

@@ -125,7 +125,6 @@ def measure_cost(config: Path) -> int:
         for pair in pairs:
             scores.group(pair)
         mixed = sorted({group[len(group) // 2] for group in groups} | {*pairs[0]})
-        scores.group(mixed)
         for _ in range(2):
             scores.reordered(mixed[::-1], mixed)
         for pair in pairs[:3]:

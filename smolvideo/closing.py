@@ -1,0 +1,17 @@
+"""Context managers that are closed at the end of their block."""
+
+from typing import Self
+
+
+class ClosedOnExit:
+    """Base of context managers that hold something open until ``close``."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what is held. May be called more than once."""
+        raise NotImplementedError
