@@ -16,24 +16,23 @@ from smolvideo.cli.ask_choices import (
 )
 from smolvideo.cli.ask_proof import Proof
 from smolvideo.cli.ask_request import AskFlags, AskRequest, read_request
-from smolvideo.cli.cache import open_feature_cache
 from smolvideo.cli.conversations import (
     reopen_last,
     require_finished,
     save_as_conversation,
-    with_model,
 )
 from smolvideo.cli.flags import SectionCommand, takes
-from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
+from smolvideo.cli.load_question import load_question
 from smolvideo.cli.outputs import (
     check_not_a_sidecar,
     check_not_a_source,
 )
 from smolvideo.cli.plan import PlanRequest, run_plan
-from smolvideo.cost.choose import all_drawn
+from smolvideo.conversation import Settings
 from smolvideo.engines import Engine, Session
 from smolvideo.errors import SmolVideoError
 from smolvideo.evidence import open_session
+from smolvideo.models import Checkpoint
 from smolvideo.pipeline import (
     PreparedPrompt,
     prepare,
@@ -43,10 +42,10 @@ from smolvideo.pipeline import (
     stream_answer,
 )
 from smolvideo.pipeline.subtitles import AUTO, subtitles_for_sampling
-from smolvideo.readers import prestart_process
+from smolvideo.progress import OnProgress
 from smolvideo.records import AnswerRecord, RecordWriter, write_text_atomic
 from smolvideo.sanitize import visible_json
-from smolvideo.show.answer import show_footer, show_settings, stream_pieces
+from smolvideo.show.answer import show_footer, stream_pieces
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.choices import choice_lines, show_choices
 from smolvideo.show.console import Output, open_screen
@@ -141,43 +140,35 @@ def _answer(
     stages: StageProgress,
 ) -> _AskResult:
     """Answer a question in a new conversation, and show frames, notices and answer."""
-    # Decode the frames, while a background thread loads the engine.
-    prestart_process()
-    given, settings = request.given, request.settings
-    spec = choose_engine(
+    given = request.given
+
+    def prepare_with(
+        checkpoint: Checkpoint, settings: Settings, heard: list[str], on_progress: OnProgress
+    ) -> PreparedPrompt:
+        return prepare(
+            checkpoint,
+            sources,
+            request.typed.question,
+            sampling=settings.sampling,
+            prompt_options=settings.prompt_options,
+            generation=settings.generation if request.choices is None else ONE_TOKEN,
+            reader=settings.reader,
+            subtitles=_subtitles(request, sources, heard.append),
+            notices=heard,
+            on_progress=on_progress,
+        )
+
+    loaded = load_question(
         given,
-        screen,
-        drawn=lambda: all_drawn(sources, reader=settings.reader),
-        frames=settings.sampling.max_frames,
-        stages=stages,
-    )
-    settings = with_model(settings, spec)
-    checkpoint = settings.spec.checkpoint(on_progress=stages.on_progress)
-    heard: list[str] = []
-    cache = open_feature_cache(settings.engine, no_cache=given.no_cache, on_note=heard.append)
-    loading = BackgroundEngine(
-        lambda: settings.spec.load(cache=cache, on_progress=stages.on_progress)
-    )
-    subtitles = _subtitles(request, sources, heard.append)
-    prepared = prepare(
-        checkpoint,
+        request.settings,
         sources,
-        request.typed.question,
-        sampling=settings.sampling,
-        prompt_options=settings.prompt_options,
-        generation=settings.generation if request.choices is None else ONE_TOKEN,
-        reader=settings.reader,
-        subtitles=subtitles,
-        notices=heard,
-        on_progress=loading.start_on_first_frame(stages.on_progress),
+        prepare_with,
+        screen,
+        stages,
+        filmstrip=request.filmstrip,
+        no_cache=given.no_cache,
     )
-    # Show the frames and the settings.
-    with stages.paused():
-        show_filmstrip(screen, prepared.batches, request.filmstrip, layout=prepared.prompt.layout)
-        screen.notes(prepared.notices)
-    engine = loading.result()
-    with stages.paused():
-        show_settings(screen, prepared, engine)
+    prepared, engine, cache = loaded.prepared, loaded.engine, loaded.cache
     # Stream the answer, then its statistics.
     session = open_session(engine, prepared)
     answer = _stream(request, prepared, engine, session, screen, stages)
@@ -191,11 +182,12 @@ def _answer(
     proof = Proof(given, screen, request.filmstrip)
     answer = proof.of(prepared, answer, engine, session, request.choices)
     if not given.no_cache:
-        remember_cost(engine, answer.usage, settings.spec)
+        remember_cost(engine, answer.usage, loaded.settings.spec)
     # Save the conversation.
     problems = [cache.warning if cache is not None else None]
     if not given.no_keep:
-        problems.append(save_as_conversation(settings, prepared, answer, subtitles=subtitles))
+        kept = save_as_conversation(loaded.settings, prepared, answer, subtitles=prepared.subtitles)
+        problems.append(kept)
     notices = (*answer.notices, *filter(None, problems))
     screen.notes(notices)
     return _AskResult(prepared, engine, replace(answer, notices=notices))

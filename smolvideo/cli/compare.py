@@ -6,10 +6,10 @@ import click
 
 from smolvideo.answer import Answer
 from smolvideo.cli.ask_arguments import split_arguments
-from smolvideo.cli.cache import CacheFlags, open_feature_cache
-from smolvideo.cli.conversations import ConversationFlags, read_settings, with_model
+from smolvideo.cli.cache import CacheFlags
+from smolvideo.cli.conversations import ConversationFlags, read_settings
 from smolvideo.cli.flags import Flags, SectionCommand, argument, takes
-from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
+from smolvideo.cli.load_question import load_question
 from smolvideo.cli.model_options import RemoteFlags
 from smolvideo.cli.options import DownloadFlags, SchemaFlags, ScreenFlags, read_download
 from smolvideo.cli.outputs import (
@@ -20,18 +20,18 @@ from smolvideo.cli.outputs import (
     read_filmstrip,
 )
 from smolvideo.cli.shell_completion import complete_files
-from smolvideo.cost.choose import all_drawn
+from smolvideo.conversation import Settings
 from smolvideo.engines import Engine
 from smolvideo.errors import SmolVideoError, UsageError
+from smolvideo.models import Checkpoint
 from smolvideo.pipeline import PreparedPrompt, record_answer, record_error, stream_answer
 from smolvideo.pipeline.compare import COMPARE_QUESTION, prepare_comparison
-from smolvideo.readers import prestart_process
+from smolvideo.progress import OnProgress
 from smolvideo.records import RecordWriter, write_text_atomic
 from smolvideo.sanitize import visible_json
-from smolvideo.show.answer import show_footer, show_settings
+from smolvideo.show.answer import show_footer
 from smolvideo.show.answer import stream_answer as show_answer
 from smolvideo.show.console import Output, open_screen
-from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.source import VideoSource, resolve_sources
 
@@ -128,40 +128,33 @@ def _answer(
     stages: StageProgress,
 ) -> tuple[PreparedPrompt, Engine, Answer]:
     """Decode, show the frames, and answer; streamed to stdout if nothing else goes there."""
-    filmstrip = read_filmstrip(given)
-    prestart_process()
-    settings = read_settings(given)
-    spec = choose_engine(
+
+    def prepare_with(
+        checkpoint: Checkpoint, settings: Settings, heard: list[str], on_progress: OnProgress
+    ) -> PreparedPrompt:
+        return prepare_comparison(
+            checkpoint,
+            sources,
+            question,
+            sampling=settings.sampling,
+            prompt_options=settings.prompt_options,
+            generation=settings.generation,
+            reader=settings.reader,
+            notices=heard,
+            on_progress=on_progress,
+        )
+
+    loaded = load_question(
         given,
-        screen,
-        drawn=lambda: all_drawn(sources, reader=settings.reader),
-        frames=settings.sampling.max_frames,
-        stages=stages,
-    )
-    settings = with_model(settings, spec)
-    checkpoint = settings.spec.checkpoint(on_progress=stages.on_progress)
-    heard: list[str] = []
-    cache = open_feature_cache(settings.engine, no_cache=given.no_cache, on_note=heard.append)
-    loading = BackgroundEngine(
-        lambda: settings.spec.load(cache=cache, on_progress=stages.on_progress)
-    )
-    prepared = prepare_comparison(
-        checkpoint,
+        read_settings(given),
         sources,
-        question,
-        sampling=settings.sampling,
-        prompt_options=settings.prompt_options,
-        generation=settings.generation,
-        reader=settings.reader,
-        notices=heard,
-        on_progress=loading.start_on_first_frame(stages.on_progress),
+        prepare_with,
+        screen,
+        stages,
+        filmstrip=read_filmstrip(given),
+        no_cache=given.no_cache,
     )
-    with stages.paused():
-        show_filmstrip(screen, prepared.batches, filmstrip, layout=prepared.prompt.layout)
-        screen.notes(prepared.notices)
-    engine = loading.result()
-    with stages.paused():
-        show_settings(screen, prepared, engine)
+    prepared, engine = loaded.prepared, loaded.engine
     stream = stream_answer(engine, prepared, on_progress=stages.on_progress)
     if _streams(given):
         answer = show_answer(screen, stream, before_first=stages.close)

@@ -1,19 +1,16 @@
 """Two videos in one prompt, their frames interleaved by time, to ask what differs."""
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from smolvideo.engines import GenerationOptions
 from smolvideo.errors import UsageError
-from smolvideo.files import read_unchanged
 from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
-from smolvideo.pipeline.prepare_prompt import PreparedPrompt, PromptPlan, decode_all
+from smolvideo.pipeline.prepare_prompt import PreparedPrompt, PromptPlan, prepare_plan
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.prompt import Message, PromptOptions, check_question, pack_prompt
+from smolvideo.prompt import Message, PromptOptions, check_question
 from smolvideo.sampling import FrameSampling
 from smolvideo.source import Sources, resolve_all
 
@@ -79,39 +76,17 @@ def prepare_comparison(
             hint='`smolvideo ask A.jpg B.jpg "What has changed?"` compares pictures',
         )
     is_nano = (prompt_options.layout or checkpoint.layout) == "nano"
-    draft = ComparisonPlan((), sampling, question, None, (), is_nano)
-    started = time.perf_counter()
-    plan, total, plan_notices, batches = read_unchanged(
-        lambda: decode_all(
-            draft, given, reader, checkpoint, prompt_options, generation, on_progress
-        ),
-        *(source.path for source in given),
-    )
-    messages = plan.messages(batches)
-    of_sources = (notice for source in given for notice in source.notices)
-    frame_notices = (*of_sources, *plan_notices, *notices_of_frames(batches))
-    words = unknown_word_notices(question, checkpoint)
-    return PreparedPrompt(
-        question=question,
-        sources=given,
-        messages=messages,
-        prompt=pack_prompt(messages, checkpoint, prompt_options),
-        batches=batches,
-        sampling=replace(sampling, max_frames=total),
+    prepared = prepare_plan(
+        ComparisonPlan((), sampling, question, None, (), is_nano),
+        given,
+        checkpoint,
         prompt_options=prompt_options,
-        generation=generation.with_drawn_seed(),
+        generation=generation,
         reader=reader,
-        notices=(
-            *notices_for_model(checkpoint, batches),
-            *((_NANO_NOTICE,) if is_nano else ()),
-            *notices,
-            *frame_notices,
-            *words,
-        ),
-        frame_notices=frame_notices,
-        seconds={"decode": time.perf_counter() - started},
-        interleaved=True,
+        notices=(*((_NANO_NOTICE,) if is_nano else ()), *notices),
+        on_progress=on_progress,
     )
+    return replace(prepared, interleaved=True)
 
 
 def _single_frame(

@@ -102,38 +102,61 @@ def prepare(
     ``max_frames`` and for a time window if all are still images, PromptError for an empty question
     and where the prompt does not fit (with the number of frames that does).
     """
-    # Resolve the sources.
     check_question(question)
     given = resolve_all(sources, on_progress=on_progress)
+    return prepare_plan(
+        PromptPlan((), sampling, question, subtitles, tuple(history)),
+        given,
+        checkpoint,
+        prompt_options=prompt_options,
+        generation=generation,
+        reader=reader,
+        notices=notices,
+        on_progress=on_progress,
+    )
+
+
+def prepare_plan(
+    draft: "PromptPlan",
+    sources: tuple[VideoSource, ...],
+    checkpoint: Checkpoint,
+    *,
+    prompt_options: PromptOptions,
+    generation: GenerationOptions,
+    reader: str,
+    notices: Iterable[str],
+    on_progress: OnProgress,
+) -> PreparedPrompt:
+    """Decode ``sources`` and pack the prompt that ``draft``, without readers, plans. Raises as
+    ``prepare``."""
     # Plan, count tokens and decode; repeated if a file changes meanwhile.
-    draft = PromptPlan((), sampling, question, subtitles, tuple(history))
     started = time.perf_counter()
     plan, total, plan_notices, batches = read_unchanged(
         lambda: decode_all(
-            draft, given, reader, checkpoint, prompt_options, generation, on_progress
+            draft, sources, reader, checkpoint, prompt_options, generation, on_progress
         ),
-        *(source.path for source in given),
+        *(source.path for source in sources),
     )
-    seconds = {"decode": time.perf_counter() - started} if given else {}
+    seconds = {"decode": time.perf_counter() - started} if sources else {}
     # Pack the messages, and collect the notices.
     messages = plan.messages(batches)
-    of_sources = (notice for source in given for notice in source.notices)
+    of_sources = (notice for source in sources for notice in source.notices)
     frame_notices = (*of_sources, *plan_notices, *notices_of_frames(batches))
-    words = unknown_word_notices(question, checkpoint)
+    words = unknown_word_notices(draft.question, checkpoint)
     return PreparedPrompt(
-        question=question,
-        sources=given,
+        question=draft.question,
+        sources=sources,
         messages=messages,
         prompt=pack_prompt(messages, checkpoint, prompt_options),
         batches=batches,
-        sampling=replace(sampling, max_frames=total),
+        sampling=replace(draft.sampling, max_frames=total),
         prompt_options=prompt_options,
         generation=generation.with_drawn_seed(),
         reader=reader,
         notices=(*notices_for_model(checkpoint, batches), *notices, *frame_notices, *words),
         frame_notices=frame_notices,
         seconds=seconds,
-        subtitles=subtitles,
+        subtitles=draft.subtitles,
     )
 
 

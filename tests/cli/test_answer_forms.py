@@ -213,7 +213,7 @@ def test_damaged_calibrations_are_an_error_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("smolvideo.cli.ask_choices.choose_engine", pytest.fail)
-    monkeypatch.setattr("smolvideo.cli.ask.choose_engine", pytest.fail)
+    monkeypatch.setattr("smolvideo.cli.load_question.choose_engine", pytest.fail)
     kept = tmp_path / "kept" / "calibrations.json"
     kept.parent.mkdir()
     kept.write_text("[]")

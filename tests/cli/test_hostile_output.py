@@ -36,7 +36,7 @@ from smolvideo.index.hits import Hit, SearchResult
 from smolvideo.index.search import ScopeCost
 from smolvideo.pipeline import CostPlan, PlannedPrompt
 from smolvideo.progress import Progress
-from smolvideo.prompt import Message, PromptOptions
+from smolvideo.prompt import PromptOptions
 from smolvideo.records import SourceRecord
 from smolvideo.replay import Difference, ReplayResult
 from smolvideo.sampling import FrameSampling
@@ -253,12 +253,10 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
     ),
     "show_evidence": lambda screen, _: show_evidence(
         screen,
-        SimpleNamespace(
-            messages=(Message("user", (*batches(), HOSTILE)),),
-            prompt=SimpleNamespace(layout="nano"),
-        ),  # type: ignore[arg-type]
+        batches(),
         AnswerEvidence("frames", HOSTILE, (EvidenceFrame(0, 0.0, 1.0),), 0.9, 0.1, 0.9, 2.0, 1.0),
         "blocks",
+        layout="nano",
     ),
     "show_replay": lambda screen, _: show_replay(
         screen,
