@@ -4,6 +4,7 @@ A group of frames is sufficient where the model, given nothing else, still says 
 surely. Leaving frames out instead would point nowhere where two frames show the same.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,15 +149,18 @@ class _Search:
         return [groups[number] for number in chosen]
 
     def _narrow(self, group: Group) -> Group:
-        """Return the smallest part of ``group`` that carries the answer, by halving."""
+        """Return the smallest part of ``group`` that carries the answer, by halving.
+
+        The second half is not read where the first keeps as much as both.
+        """
         while len(group) > 1:
+            first, second = _divide(group, 2)
             try:
-                halves = list(_divide(group, 2))
-                for half in halves:
-                    self._group(half)
+                if self._group(first) < max(MIN_KEPT, self.kept(group)):
+                    self._group(second)
             except _OutOfBudgetError:
                 break
-            best = max(halves, key=self._known.__getitem__)
+            best = max((first, second), key=lambda half: self._known.get(half, -math.inf))
             if self.kept(best) < MIN_KEPT:
                 break
             group = best

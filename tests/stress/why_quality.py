@@ -2,6 +2,7 @@
 
     python tests/stress/why_quality.py --questions 200
     python tests/stress/why_quality.py --cost ../shared/processor_files/SmolVLM2-256M-Video-Instruct
+    python tests/stress/why_quality.py --cost CONFIG --video clip.mp4
 
 Asks for presence, colours and texts of one shot of each film, and for order and motion. Prints one
 JSON line; the exit code is 1 where fewer than 95 % of the first kind point into the right shot, or
@@ -61,9 +62,15 @@ def main() -> int:
         help="measure the cost instead: "
         "random weights for this folder with a configuration, 50 frames",
     )
+    parser.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="for `--cost`; else a drawn film, most of whose frames are equal and are encoded once",
+    )
     given = parser.parse_args()
     if given.cost is not None:
-        return measure_cost(given.cost)
+        return measure_cost(given.cost, given.video)
     engine = load_engine("nano", device="cpu")
     assert isinstance(engine, NativeEngine)
     random = Random(given.seed)
@@ -101,11 +108,12 @@ def main() -> int:
     return int(right < 0.95 or refused < 0.8)
 
 
-def measure_cost(config: Path) -> int:
-    """CPU time of a first answer of ten tokens, and of the readings of a usual `--why`."""
+def measure_cost(config: Path, video: Path | None) -> int:
+    """CPU time of a first answer of ten tokens, without decoding the video, and of the readings of
+    a usual `--why`."""
     with tempfile.TemporaryDirectory() as folder:
         weights = write_random_weights(config, Path(folder) / "random")
-        path = write_film(Path(folder) / "film.mp4", plan(Random(1), 5, moves=False))
+        path = video or write_film(Path(folder) / "film.mp4", plan(Random(1), 5, moves=False))
         engine = load_engine(weights, device="cpu")
         assert isinstance(engine, NativeEngine)
         few = GenerationOptions(max_new_tokens=10)
@@ -127,12 +135,15 @@ def measure_cost(config: Path) -> int:
         mixed = sorted({group[len(group) // 2] for group in groups} | {*pairs[0]})
         for _ in range(2):
             scores.reordered(mixed[::-1], mixed)
-        for pair in pairs[:3]:
-            for place in pair:
-                scores.group((place,))
+        for half, other in pairs[:3]:
+            scores.group((half,))
+            scores.group((other,))
         extra = time.process_time() - started
     result = {
         "config": config.name,
+        "video": "drawn film" if video is None else video.name,
+        "dtype": engine.dtype,
+        "arithmetic": engine.arithmetic,
         "frames": total,
         "first_answer_cpu_seconds": round(first, 2),
         "readings": round(scores.frames_read / total, 3),
