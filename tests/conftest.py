@@ -9,6 +9,7 @@ them.
 begin with ``hardware: ``.
 """
 
+import gc
 import os
 import platform
 import signal
@@ -58,6 +59,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_report_header() -> list[str]:
     return [f"left out: tests of {what}" for what, is_there in NEEDED.values() if not is_there()]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what collection imports and makes out of every later garbage collection.
+
+    With torch, transformers and thousands of tests a collection takes most of a second.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
