@@ -8,6 +8,7 @@ import click
 from smolvideo.cli.flags import FilePath, Flags, FloatType, IntegerType, argument, flag
 from smolvideo.cli.model_options import EngineFlags
 from smolvideo.cli.options import DownloadFlags, GeometryFlags, SamplingFlags
+from smolvideo.cli.ray_options import RayFlags
 from smolvideo.evals.protocol import EXTRACTORS, PROMPTS, ExtractorName
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.evals.settings import (
@@ -151,7 +152,7 @@ class ProtocolFlags(Flags, section="Protocol"):
     )
 
 
-class EvalRunFlags(Flags, section="Run"):
+class EvalRunFlags(RayFlags, section="Run"):
     """The run and its output."""
 
     run: Path | None = flag(

@@ -1,6 +1,7 @@
 """``smolvideo eval BENCHMARK`` and ``eval world``: start or resume a run."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +22,20 @@ from smolvideo.cli.model_choice import choose_engine
 from smolvideo.cli.model_options import EngineFlags
 from smolvideo.cli.options import DOWNLOAD_FIELDS, read_sampling
 from smolvideo.cli.outputs import check_new_file, wrap_write_errors
+from smolvideo.cli.ray_options import RayCommand, read_cluster
 from smolvideo.cost.choose import all_drawn
-from smolvideo.engines import Engine, GenerationOptions
+from smolvideo.engines import GenerationOptions
 from smolvideo.errors import EXIT_SOME_FAILED, SmolVideoError, UsageError
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.table_files import fetch_benchmark
 from smolvideo.evals.grouping import parse_groupings
 from smolvideo.evals.item import Benchmark
+from smolvideo.evals.loader import ClipLoader
 from smolvideo.evals.protocol.prompts import default_prompt
-from smolvideo.evals.run import open_run, run_eval
+from smolvideo.evals.ray_run import cluster_model
+from smolvideo.evals.run import EvalModel, local_model, open_run_of, run_clips
+from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.scores import build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import (
@@ -65,63 +70,67 @@ def benchmark_command(name: str) -> click.Command:
     def command(given: EvalFlags) -> int | None:
         return _run(given, name)
 
-    return click.command(name, cls=SectionCommand, help=schema.help)(command)
+    return click.command(name, cls=RayCommand, help=schema.help)(command)
 
 
 def _run(given: EvalFlags, name: str) -> int | None:
     settings = _read_settings(given, name)
+    cluster = read_cluster(given)
     _check_downloads(given)
     screen = open_screen(quiet=given.quiet)
-    with StageProgress(screen) as stages:
-        path = given.data
-        if path is None:
-            path = fetch_benchmark(
-                name,
-                SCHEMAS[name].hub,
-                given.data_version,
-                offline=given.offline,
-                on_progress=stages.on_progress,
+    with ExitStack() as stack:
+        with StageProgress(screen) as stages:
+            data = _data_file(given, name, stages)
+            benchmark = load_benchmark(name, data, unlabelled=given.unlabelled)  # type: ignore[arg-type]
+            parse_groupings(given.group, benchmark.items)  # an error before the model is loaded
+            spec = choose_engine(
+                given,
+                screen,
+                drawn=lambda: _all_drawn(given, data, benchmark),
+                frames=given.max_frames,
+                stages=stages,
             )
-        elif given.is_explicit("data_version"):
-            raise UsageError("`--data-version` is for the hub's file, and FILE names another")
-        benchmark = load_benchmark(name, path, unlabelled=given.unlabelled)  # type: ignore[arg-type]
-        parse_groupings(given.group, benchmark.items)  # an error before the model is loaded
-        spec = choose_engine(
-            given,
-            screen,
-            drawn=lambda: _all_drawn(given, path, benchmark),
-            frames=given.max_frames,
-            stages=stages,
+            folder = given.run or default_run_folder(name, spec.model, given.shard)
+            if given.only_failed and not (folder / "run.json").exists():
+                raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
+            finder = _finder(given, data, folder)
+            if cluster is None:
+                cache = open_feature_cache(given.engine, on_note=screen.notice)
+                model = local_model(spec.load(cache=cache, on_progress=stages.on_progress))
+            else:
+                model = stack.enter_context(cluster_model(spec, cluster))
+        if model.checkpoint.is_nano and given.is_default("max_new_tokens"):
+            settings = replace(settings, generation=_NANO_GENERATION)
+        screen.notes(benchmark.notices)
+        run = open_run_of(folder, benchmark, settings, model, given.shard)
+        loader = ClipLoader(model.checkpoint, settings, name, finder)
+        return _ask(screen, run, loader, model, given)
+
+
+def _data_file(given: EvalFlags, name: str, stages: StageProgress) -> Path:
+    """The file of the questions, downloaded if none is named."""
+    if given.data is None:
+        return fetch_benchmark(
+            name,
+            SCHEMAS[name].hub,
+            given.data_version,
+            offline=given.offline,
+            on_progress=stages.on_progress,
         )
-        folder = given.run or default_run_folder(name, spec.model, given.shard)
-        finder = _finder(given, path, folder)
-        cache = open_feature_cache(given.engine, on_note=screen.notice)
-        engine = spec.load(cache=cache, on_progress=stages.on_progress)
-    if engine.checkpoint.is_nano and given.is_default("max_new_tokens"):
-        settings = replace(settings, generation=_NANO_GENERATION)
-    screen.notes(benchmark.notices)
-    return _ask(screen, benchmark, settings, engine, finder, folder, given)
+    if given.is_explicit("data_version"):
+        raise UsageError("`--data-version` is for the hub's file, and FILE names another")
+    return given.data
 
 
 def _ask(
-    screen: Output,
-    benchmark: Benchmark,
-    settings: EvalSettings,
-    engine: Engine,
-    finder: VideoFinder,
-    folder: Path,
-    given: EvalFlags,
+    screen: Output, run: RunFolder, loader: ClipLoader, model: EvalModel, given: EvalFlags
 ) -> int | None:
     """Start or resume the run, and show its report.
 
     Return ``EXIT_SOME_FAILED`` if questions have no answer, otherwise None.
     """
-    if given.only_failed and not (folder / "run.json").exists():
-        raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
-    # Run, with answers saved one by one.
-    run = open_run(folder, benchmark, settings, engine, given.shard)
-    reason = engine.checkpoint.model_reason
-    noted = [f"model {engine.checkpoint.name}: {reason}"] if reason else []
+    reason, folder = model.checkpoint.model_reason, run.folder
+    noted = [f"model {model.checkpoint.name}: {reason}"] if reason else []
     screen.notes(noted)
 
     def note(sentence: str) -> None:
@@ -130,11 +139,10 @@ def _ask(
 
     try:
         with BenchmarkProgress(screen) as progress:
-            run_eval(
+            run_clips(
                 run,
-                settings,
-                engine,
-                finder,
+                loader,
+                model.answers(loader),
                 only_failed=given.only_failed,
                 on_news=progress.show,
                 on_note=note,
@@ -182,6 +190,11 @@ def _check_downloads(given: EvalFlags) -> None:
     useless = given.first_explicit("download_every", *DOWNLOAD_FIELDS)
     if useless and not given.download:
         raise UsageError(f"`{useless}` has no effect without `--download`")
+    if given.download and given.ray is not None:
+        raise UsageError(
+            "`--download` is for this process alone, and `--ray` for workers",
+            hint="run without `--ray` until the videos are there",
+        )
 
 
 def _all_drawn(given: EvalFlags, data: Path, benchmark: Benchmark) -> bool:

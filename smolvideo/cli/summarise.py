@@ -20,13 +20,13 @@ from smolvideo.cli.options import (
     read_generation,
     read_list,
 )
+from smolvideo.cli.ray_options import RayCommand, read_cluster
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.summary_options import (
     PlaceFlags,
     QuietFlags,
     RunFlags,
     SelectionFlags,
-    SummariseCommand,
     SummaryFlags,
     read_out,
 )
@@ -55,7 +55,7 @@ from smolvideo.summaries import (
 )
 from smolvideo.summaries.dry_run import plan_items, seconds_per_frame
 from smolvideo.summaries.formats import TEXT_FORMATTERS, to_text
-from smolvideo.summaries.ray_run import RayOptions, check_installed, run_on_cluster
+from smolvideo.summaries.ray_run import run_on_cluster
 from smolvideo.summaries.watch_folder import FolderChanges
 
 STDOUT = Path("-")
@@ -87,7 +87,7 @@ class SummariseFlags(
     """All options of the command."""
 
 
-@click.command(cls=SummariseCommand)
+@click.command(cls=RayCommand)
 @takes(SummariseFlags)
 def summarise(given: SummariseFlags) -> int:
     """Summarise videos: files, folders, URLs, playlists, lists.
@@ -216,10 +216,7 @@ def _check_combinations(given: SummariseFlags) -> None:
     for name, value in others.items():
         if given.watch and value not in (None, False):
             raise UsageError(f"`--watch` and `{name}` contradict each other")
-    if given.is_explicit("ray_workers") and given.ray is None:
-        raise UsageError("`--ray-workers` has no effect without `--ray`")
-    if given.ray is not None:
-        check_installed()
+    read_cluster(given)
     if given.is_explicit("overwrite") and given.out is None and not given.beside:
         raise UsageError("`--overwrite` has no effect without `--out` or `--beside`")
 
@@ -319,10 +316,10 @@ def _results(
 ) -> Generator[ItemResult]:
     if items is None:
         return batch.run(_watched(request))
-    ray, workers = request.given.ray, request.given.ray_workers
-    if ray is None:
+    cluster = read_cluster(request.given)
+    if cluster is None:
         return batch.run(items)
-    return run_on_cluster(batch, items, request.spec, RayOptions(ray, workers))
+    return run_on_cluster(batch, items, request.spec, cluster)
 
 
 def _watched(request: _Request) -> Iterator[WorkItem | None]:

@@ -12,11 +12,11 @@ from smolvideo.cli.flags import (
     Flags,
     FloatType,
     IntegerType,
-    SectionCommand,
     TimeType,
     flag,
 )
 from smolvideo.cli.options import ListFlags
+from smolvideo.cli.ray_options import RayFlags
 from smolvideo.errors import UsageError
 from smolvideo.file_names import existing_path
 from smolvideo.readers import READERS
@@ -26,7 +26,6 @@ from smolvideo.summaries.outputs import FORMATS
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
 _AGE_SECONDS = {"min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_ADDRESS = re.compile(r"auto|local|ray://.+|[\w.-]+:\d+")
 
 
 class FormatsType(click.ParamType):  # type: ignore[type-arg]
@@ -96,22 +95,6 @@ class WindowType(TimeType):
         if length < 1:
             self.fail("a window lasts 1 second or more", param, ctx)
         return length
-
-
-class SummariseCommand(SectionCommand):
-    """Allows ``--ray`` without a value: the next word is its address only if it has that form."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words = list(args)
-        for place, word in enumerate(words):
-            if word == "--":
-                break
-            if word == "--ray":
-                after = words[place + 1] if place + 1 < len(words) else ""
-                if not _ADDRESS.fullmatch(after):
-                    words.insert(place + 1, "local")
-                break
-        return super().parse_args(ctx, words)
 
 
 class SelectionFlags(ListFlags, section="Sources"):
@@ -208,25 +191,12 @@ class PlaceFlags(Flags, section="Output"):
     overwrite: bool = flag(help="Replace existing files that smolvideo did not write.")
 
 
-class RunFlags(Flags, section="Run"):
+class RunFlags(RayFlags, section="Run"):
     """Options of the run."""
 
     dry_run: bool = flag(excludes=("watch",), help="Show what would be done and what it costs.")
     fail_fast: bool = flag(help="End at the first failure.")
     retry: bool = flag(help="Repeat videos that failed because of the file itself.")
-    ray: str | None = flag(
-        metavar="[ADDRESS]",
-        excludes=("watch",),
-        show_default="this process alone",
-        help="Run on a Ray cluster: auto, ray://HOST:PORT, HOST:PORT; without an address, on "
-        "workers of this machine.",
-    )
-    ray_workers: int | None = flag(
-        type=IntegerType(min=1),
-        metavar="N",
-        show_default="one per GPU, or per four cores",
-        help="Engines on the cluster.",
-    )
 
 
 class QuietFlags(Flags, section="Terminal"):

@@ -69,11 +69,6 @@ class DecodedClip:
     thumbnails: bytes | None = None
     unread: Path | None = None
 
-    @property
-    def is_worth_another_try(self) -> bool:
-        """Whether the unreadable file has changed since."""
-        return self.unread is not None and file_state(self.unread) != self.video.stamp
-
 
 @dataclass
 class ClipLoader:

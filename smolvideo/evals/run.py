@@ -1,16 +1,17 @@
-"""Run loop: clip after clip, each answer synced before the next; stale answers are detected."""
+"""Run loop: clip after clip, each answer synced before the next."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from smolvideo.engines import Engine, settled_arithmetic
-from smolvideo.errors import RecordError, SourceError
 from smolvideo.evals.evaluator import Evaluator
 from smolvideo.evals.item import Benchmark, EvalItem
-from smolvideo.evals.loader import ClipLoader, DecodedClip, prefetch_one
+from smolvideo.evals.loader import ClipLoader, prefetch_one
+from smolvideo.evals.outdated import outdated_answers
 from smolvideo.evals.protocol import extractor_for
 from smolvideo.evals.run_folder import (
     EvalAnswer,
@@ -18,148 +19,15 @@ from smolvideo.evals.run_folder import (
     Key,
     RunFolder,
     RunInfo,
-    clip_id,
     group_by_clip,
 )
 from smolvideo.evals.settings import EvalSettings, check_settings, select_items
 from smolvideo.evals.shards import Shard, choose_shard
-from smolvideo.evals.videos import MissingVideo, VideoFinder
+from smolvideo.evals.videos import VideoFinder
 from smolvideo.files import file_state
+from smolvideo.models import Checkpoint
 from smolvideo.models.weight_hash import weights_hash
 from smolvideo.pipeline import package_versions
-from smolvideo.sanitize import display_name, display_path
-
-
-@dataclass
-class OutdatedAnswers:
-    """Stale answers' keys; ``notices`` maps clip ids to the reasons, for their records."""
-
-    keys: set[Key] = field(default_factory=set)
-    notices: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def outdated_answers(
-    run: RunFolder,
-    known: Mapping[Key, EvalAnswer],
-    looker: ClipLoader,
-    on_note: Callable[[str], None],
-) -> OutdatedAnswers:
-    """Return the ``known`` answers whose video or subtitles have other content now.
-
-    A video is hashed only if its file state differs from the one recorded with its hash. Answers
-    about files that no longer exist stay valid; ``on_note`` is called for both cases.
-    """
-    videos = run.videos()
-    outdated = OutdatedAnswers()
-    unseen: list[str] = []
-    silent: list[str] = []
-    with run.video_writer() as writer:
-        for items in group_by_clip(run.items):
-            # The clip's answers, and the state of its files now.
-            answers = _answers_to(items, known, looker)
-            before = videos.get(clip_id(items[0]))
-            if not answers or before is None or before.sha256 is None:
-                continue
-            now = _current_state(items[0], before, looker)
-            if now is None:
-                unseen.append(items[0].video)
-                continue
-            # Answers about other content.
-            other_video = [one for one in answers if (one.sha256 or before.sha256) != now.sha256]
-            other_subtitles = _with_other_subtitles(items, answers, looker, silent)
-            notices = [
-                *_notice_for(f"the video `{display_name(items[0].video)}` has", other_video),
-                *(
-                    notice
-                    for path, of_path in other_subtitles.items()
-                    for notice in _notice_for(f"the subtitles {display_path(path)} have", of_path)
-                ),
-            ]
-            changed = [*other_video, *(one for of in other_subtitles.values() for one in of)]
-            if changed:
-                outdated.keys |= {one.key for one in changed}
-                outdated.notices[before.look] = tuple(notices)
-                for notice in notices:
-                    on_note(notice)
-            elif now != before:
-                writer.write(now)  # saves the next run hashing the file again
-    for noun, gone in (("video", unseen), ("subtitle file", silent)):
-        if gone:
-            names = ", ".join(f"`{display_name(name)}`" for name in gone[:3])
-            more = ", …" if len(gone) > 3 else ""
-            on_note(
-                f"{_counted(len(gone), noun)} no longer found as answered about, so the answers "
-                f"stand as they are: {names}{more}"
-            )
-    return outdated
-
-
-def _answers_to(
-    items: Sequence[EvalItem], known: Mapping[Key, EvalAnswer], looker: ClipLoader
-) -> list[EvalAnswer]:
-    keys = [(condition, item.id) for item in items for condition in looker.settings.conditions]
-    return [known[key] for key in keys if key in known and not known[key].failed]
-
-
-def _notice_for(what: str, answers: Sequence[EvalAnswer]) -> Iterable[str]:
-    if answers:
-        count = _counted(len(answers), "answer")
-        yield f"{what} another content than when it was asked about: {count} asked anew"
-
-
-def _with_other_subtitles(
-    items: Sequence[EvalItem],
-    answers: Sequence[EvalAnswer],
-    looker: ClipLoader,
-    silent: list[str],
-) -> dict[Path, list[EvalAnswer]]:
-    """Return the answers whose subtitle file has other content now, by that file.
-
-    Videos whose file no longer exists are added to ``silent``. Answers from before subtitle hashes
-    were recorded stay valid, unless they had no subtitles.
-    """
-    found: dict[Path, list[EvalAnswer]] = {}
-    for item in items:
-        of_item = [answer for answer in answers if answer.id == item.id]
-        path = _subtitles_now(item, looker)
-        if path is None:
-            if any(answer.subtitles_sha256 for answer in of_item):
-                silent.append(item.video)
-            continue
-        now = looker.content_hash(path)
-        for answer in of_item:
-            is_known = answer.subtitles_sha256 is not None or answer.subtitles is None
-            if is_known and answer.subtitles_sha256 != now:
-                found.setdefault(path, []).append(answer)
-    return found
-
-
-def _subtitles_now(item: EvalItem, looker: ClipLoader) -> Path | None:
-    try:
-        return looker.subtitle_file(item, looker.finder.find(item).source.path)
-    except (MissingVideo, RecordError, SourceError):  # the evaluation reports it
-        return None
-
-
-def _current_state(item: EvalItem, before: EvalVideo, looker: ClipLoader) -> EvalVideo | None:
-    """``before`` with the file's current state and hash; None without a file."""
-    try:
-        path = looker.finder.path(item)
-        if path is None:
-            return None
-        source = looker.finder.find(item).source
-        stamp = file_state(source.path)
-        if stamp and stamp == before.stamp:
-            return before
-        return replace(before, stamp=stamp, sha256=looker.content_hash(source.path))
-    except (MissingVideo, RecordError):
-        return None
-    except SourceError:  # the file exists but is no longer a video
-        return replace(before, sha256=None)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
 
 
 @dataclass(frozen=True)
@@ -186,7 +54,18 @@ def open_run(
     engine: Engine,
     shard: Shard | None = None,
 ) -> RunFolder:
-    """Create the run in ``folder``, or open the existing one to resume it.
+    """Create the run in ``folder``, or open the existing one to resume it; see ``open_run_of``."""
+    return open_run_of(folder, benchmark, settings, local_model(engine), shard)
+
+
+def open_run_of(
+    folder: Path,
+    benchmark: Benchmark,
+    settings: EvalSettings,
+    model: "EvalModel",
+    shard: Shard | None = None,
+) -> RunFolder:
+    """Create the run of a model, or open the existing one to resume it.
 
     Raises UsageError for settings that cannot be honoured or that differ from the existing run's,
     RecordError if the folder cannot be used.
@@ -205,13 +84,68 @@ def open_run(
             "items": len(benchmark.items),
         },
         settings=settings.to_dict() | {"extractor": extractor},
-        model=model_identity(engine),
+        model=model.identity,
         versions=package_versions(),
         notices=benchmark.notices,
-        model_reason=engine.checkpoint.model_reason,
+        model_reason=model.checkpoint.model_reason,
         shard=part,
     )
     return RunFolder.open(folder, info, items)
+
+
+@dataclass(frozen=True)
+class ClipAnswers:
+    """A clip and the answers about it, which may be computed while they are iterated.
+
+    ``unread`` is a file that could not be read; see ``DecodedClip``.
+    """
+
+    items: tuple[EvalItem, ...]
+    video: EvalVideo
+    thumbnails: bytes | None
+    unread: Path | None
+    answers: Iterable[EvalAnswer]
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether the unreadable file has changed since."""
+        return self.unread is not None and file_state(self.unread) != self.video.stamp
+
+
+AnswerClips = Callable[[Iterable[list[EvalItem]], set[Key]], Iterator[ClipAnswers]]
+"""Answers the wanted keys of clips, in order; a clip is a list of items."""
+
+
+@dataclass(frozen=True)
+class LocalAnswers:
+    """Answers clips in this process; the next one is decoded meanwhile."""
+
+    engine: Engine
+    loader: ClipLoader
+
+    def __call__(self, clips: Iterable[list[EvalItem]], wanted: set[Key]) -> Iterator[ClipAnswers]:
+        evaluator = Evaluator(self.engine, self.loader.settings, self.loader.benchmark)
+        for clip in prefetch_one(clips, self.loader.load):
+            items = tuple(ready.item for ready in clip.items)
+            answers = evaluator.evaluate(clip, wanted)
+            yield ClipAnswers(items, clip.video, clip.thumbnails, clip.unread, answers)
+
+
+@dataclass(frozen=True)
+class EvalModel:
+    """A model that answers: ``identity`` is its ``model_identity``.
+
+    ``answers`` makes the answers of clips with the settings, videos and notices of a loader.
+    """
+
+    checkpoint: Checkpoint
+    identity: dict[str, Any]
+    answers: Callable[[ClipLoader], AnswerClips]
+
+
+def local_model(engine: Engine) -> EvalModel:
+    """Return the model of an engine in this process."""
+    return EvalModel(engine.checkpoint, model_identity(engine), partial(LocalAnswers, engine))
 
 
 def run_eval(
@@ -219,6 +153,21 @@ def run_eval(
     settings: EvalSettings,
     engine: Engine,
     finder: VideoFinder,
+    *,
+    only_failed: bool = False,
+    on_news: OnEvalProgress = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> dict[Key, EvalAnswer]:
+    """Ask every question without an answer with ``engine``; see ``run_clips``."""
+    loader = ClipLoader(engine.checkpoint, settings, run.info.benchmark["name"], finder)
+    answer = LocalAnswers(engine, loader)
+    return run_clips(run, loader, answer, only_failed=only_failed, on_news=on_news, on_note=on_note)
+
+
+def run_clips(
+    run: RunFolder,
+    loader: ClipLoader,
+    answer: AnswerClips,
     *,
     only_failed: bool = False,
     on_news: OnEvalProgress = lambda _: None,
@@ -233,28 +182,30 @@ def run_eval(
     """
     with run.lock():
         known = run.answers()
-        looker = ClipLoader(engine.checkpoint, settings, run.info.benchmark["name"], finder)
-        outdated = outdated_answers(run, known, looker, on_note)
-        looker.notices = outdated.notices
+        outdated = outdated_answers(run, known, loader, on_note)
+        loader.notices = outdated.notices
         wanted = {
             key
             for key in run.expected_keys()
             if key in outdated.keys or (known[key].failed if key in known else not only_failed)
         }
-        _ask_all(run, looker, Evaluator(engine, settings, looker.benchmark), known, wanted, on_news)
+        try:
+            _ask_all(run, answer, known, wanted, on_news)
+        finally:
+            if loader.finder.downloads is not None:
+                loader.finder.downloads.stop.set()  # do not wait for unused downloads
         run.rewrite_in_order()
         return run.answers()
 
 
 def _ask_all(
     run: RunFolder,
-    looker: ClipLoader,
-    asker: Evaluator,
+    answer: AnswerClips,
     known: dict[Key, EvalAnswer],
     wanted: set[Key],
     on_news: OnEvalProgress,
 ) -> None:
-    conditions = asker.settings.conditions
+    conditions = ("main", *run.info.settings["controls"])
     todo = [
         items
         for items in group_by_clip(run.items)
@@ -262,41 +213,32 @@ def _ask_all(
     ]
     counts = _Counts(run, known, wanted)
     on_news(counts.progress())
-    unread: list[DecodedClip] = []
-    try:
-        with run.answer_writer() as answers, run.video_writer() as videos:
+    unread: list[ClipAnswers] = []
+    with run.answer_writer() as answers, run.video_writer() as videos:
 
-            def ask(look: DecodedClip) -> None:
-                started = time.perf_counter()
-                # Before its answers, from which a later run concludes that the clip is done.
-                _keep(run, look)
-                videos.write(look.video)
-                for answer in asker.evaluate(look, wanted):
-                    answers.write(answer)
-                    counts.add(answer)
-                    on_news(counts.progress(answer.video))
-                seconds = {
-                    **look.video.seconds,
-                    "generate": round(time.perf_counter() - started, 3),
-                }
-                videos.write(replace(look.video, seconds=seconds))
+        def keep(clip: ClipAnswers) -> None:
+            started = time.perf_counter()
+            # Before its answers, from which a later run concludes that the clip is done.
+            if clip.thumbnails is not None and clip.video.strip is not None:
+                run.save_thumbnails(clip.video.strip, clip.thumbnails)
+            videos.write(clip.video)
+            for one in clip.answers:
+                answers.write(one)
+                counts.add(one)
+                on_news(counts.progress(one.video))
+            spent = round(time.perf_counter() - started, 3)
+            # A worker has measured its own.
+            seconds = {**clip.video.seconds, "generate": clip.video.seconds.get("generate", spent)}
+            videos.write(replace(clip.video, seconds=seconds))
 
-            # Unreadable files that have changed meanwhile get a second try.
-            for look in prefetch_one(todo, looker.load):
-                ask(look)
-                if look.unread is not None:
-                    unread.append(look)
-            for look in unread:
-                if look.is_worth_another_try:
-                    ask(looker.load([ready.item for ready in look.items]))
-    finally:
-        if looker.finder.downloads is not None:
-            looker.finder.downloads.stop.set()  # do not wait for downloads that nothing will use
-
-
-def _keep(run: RunFolder, look: DecodedClip) -> None:
-    if look.thumbnails is not None and look.video.strip is not None:
-        run.save_thumbnails(look.video.strip, look.thumbnails)
+        # Unreadable files that have changed meanwhile get a second try.
+        for clip in answer(todo, wanted):
+            keep(clip)
+            if clip.unread is not None:
+                unread.append(clip)
+        changed = (list(clip.items) for clip in unread if clip.is_worth_another_try)
+        for clip in answer(changed, wanted):
+            keep(clip)
 
 
 class _Counts:

@@ -110,7 +110,14 @@ def sample_value(option: click.Option) -> object:
         value: object = kind.choices[-1]
     else:
         values = {"whole number": 2, "integer range": 2, "number": 0.5, "formats": "md,html"}
-        values |= {"size": "2GiB", "time": "1:30", "length": 90, "when": "7d", "folder": "."}
+        values |= {
+            "size": "2GiB",
+            "time": "1:30",
+            "length": 90,
+            "when": "7d",
+            "folder": ".",
+            "shard": "3/8",
+        }
         value = values.get(kind.name, "text")
     return [value, value] if option.multiple else value
 
@@ -275,11 +282,12 @@ def test_inapplicable_settings_are_ignored(path: Path, text: str, tmp_path: Path
 
 
 def test_max_new_tokens_of_the_file_is_not_the_default_of_nano(path: Path) -> None:
-    from smolvideo.cli.eval_run import cinepile
+    from smolvideo.cli.eval_run import benchmark_command
 
     file = ConfigFile(path, "[eval]\nmax-new-tokens = 5\n")
     evaluate = cli.get_command(click.Context(cli), "eval")
     assert evaluate is not None
+    cinepile = benchmark_command("cinepile")
     defaults = FileDefaults(file, (("", cli), ("eval", evaluate), ("cinepile", cinepile)))
     more = {"parent": root_context(), "default_map": defaults}
     with cinepile.make_context("cinepile", [], **more) as context:

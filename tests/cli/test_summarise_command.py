@@ -143,7 +143,7 @@ def test_incompatible_options_are_usage_errors(words: tuple[str, ...], message: 
 def test_cluster_without_ray_error_names_the_install_command(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smolvideo.summaries.ray_run.find_spec", lambda _: None)
+    monkeypatch.setattr("smolvideo.ray_cluster.find_spec", lambda _: None)
     done = run(*words)
     assert done.exit_code == 2
     assert "pip install 'smolvideo[ray]'" in done.stderr

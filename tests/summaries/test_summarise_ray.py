@@ -18,8 +18,9 @@ from support.terminals import environment
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
 
 from smolvideo.engines import Engine, EngineSpec, load_engine
+from smolvideo.ray_cluster import RayOptions
 from smolvideo.summaries import OutputOptions, RunOptions, SummaryOptions, list_items, open_run
-from smolvideo.summaries.ray_run import RayOptions, run_on_cluster
+from smolvideo.summaries.ray_run import run_on_cluster
 
 # Ray warns of its own settings.
 pytestmark = pytest.mark.filterwarnings("default")

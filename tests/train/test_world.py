@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from support.project import ROOT
 
+from smolvideo.evals.datasets.schemas.cinepile import cinepile_parts
 from smolvideo.evals.item import LETTERS
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.lenient import lenient_choice
-from smolvideo.evals.protocol.official_rules import cinepile_parts
 from smolvideo.evals.protocol.prompts import PromptName
 from smolvideo.formatting import format_timestamp
 from smolvideo.readers import open_video

@@ -1,0 +1,150 @@
+"""A benchmark on a local Ray cluster of two workers: bytes of a local run, and a worker's death."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from support import tinymodels
+from support.project import ROOT
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
+
+from smolvideo.cli.main import cli
+from smolvideo.engines import EngineSpec, GenerationOptions
+from smolvideo.evals.datasets import load_benchmark
+from smolvideo.evals.item import Benchmark
+from smolvideo.evals.loader import ClipLoader
+from smolvideo.evals.ray_run import cluster_model
+from smolvideo.evals.run import EvalModel, EvalProgress, local_model, open_run_of, run_clips
+from smolvideo.evals.run_folder import RunFolder
+from smolvideo.evals.settings import EvalSettings
+from smolvideo.evals.videos import VideoFinder, VideoFolder
+from smolvideo.prompt import PromptOptions
+from smolvideo.ray_cluster import RayOptions
+from smolvideo.sampling import FrameSampling
+
+# Ray warns of its own settings.
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
+
+SAMPLES = ROOT / "samples"
+VIDEOS = ("circle_right.mp4", "triangle_down.mp4", "gone.mp4", "three_shots.mp4")
+QUICK = EvalSettings(
+    prompt="plain",
+    controls=("blind",),
+    sampling=FrameSampling(max_frames=2),
+    prompt_options=PromptOptions(geometry="direct"),
+    generation=GenerationOptions(max_new_tokens=2),
+)
+
+
+@pytest.fixture(scope="module")
+def _loopback_only() -> None:
+    """Allow the machine's own address, which Ray uses."""
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
+    folder = tinymodels.make_tiny(tmp_path_factory.mktemp("ray") / "tiny")
+    return EngineSpec(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """No video's questions follow each other, and each video has two parts."""
+    lines = [
+        {
+            "id": f"{number}/{video}",
+            "video": video,
+            "question": f"What happens {number}?",
+            "options": ["a circle", "a square"],
+            "answer_index": 0,
+            **({"start": 0, "end": 1} if number == 1 else {}),
+        }
+        for number in range(3)
+        for video in VIDEOS
+    ]
+    path = tmp_path_factory.mktemp("ray") / "items.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return load_benchmark("jsonl", path)
+
+
+@pytest.fixture(scope="module")
+def cluster(spec: EngineSpec, _loopback_only: None) -> Iterator[EvalModel]:
+    with cluster_model(spec, RayOptions(workers=2)) as model:
+        yield model
+
+
+def run_all(
+    folder: Path, benchmark: Benchmark, model: EvalModel, news: list[EvalProgress] | None = None
+) -> RunFolder:
+    run = open_run_of(folder, benchmark, QUICK, model)
+    loader = ClipLoader(model.checkpoint, QUICK, "jsonl", VideoFinder(VideoFolder(SAMPLES)))
+    run_clips(run, loader, model.answers(loader), on_news=(news if news is not None else []).append)
+    return run
+
+
+def kill_one_worker(stop: threading.Event, killed: list[int]) -> None:
+    """Kill the first process that answers."""
+    while not stop.is_set() and not killed:
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if "(_Worker)" in process.name() or "(_Worker)" in " ".join(process.cmdline()):
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(process.pid)
+                    return
+            except psutil.Error:
+                continue
+        time.sleep(0.02)
+
+
+def test_cluster_goes_on_with_a_local_run_though_a_worker_dies(
+    benchmark: Benchmark, spec: EngineSpec, cluster: EvalModel, tmp_path: Path
+) -> None:
+    model = local_model(spec.load())
+    assert cluster.identity == model.identity
+    here = run_all(tmp_path / "here", benchmark, model)
+    # A local run that was killed after the first clip, within a line.
+    there = open_run_of(tmp_path / "there", benchmark, QUICK, model)
+    lines = here.answers_path.read_bytes().splitlines(keepends=True)
+    there.answers_path.write_bytes(b"".join(lines[:5]) + lines[5][:30])
+    there.videos_path.write_bytes(b"".join(here.videos_path.read_bytes().splitlines(True)[:2]))
+    stop, killed = threading.Event(), list[int]()
+    killer = threading.Thread(target=kill_one_worker, args=(stop, killed))
+    killer.start()
+    news: list[EvalProgress] = []
+    run_all(there.folder, benchmark, cluster, news)
+    stop.set()
+    killer.join()
+    assert killed, "no worker was found to kill"
+    assert news[0].done == 5
+    for name in ("items.jsonl", "answers.jsonl"):
+        assert (there.folder / name).read_bytes() == (here.folder / name).read_bytes()
+    assert there.videos().keys() == here.videos().keys()
+    strips = {strip.name: strip.read_bytes() for strip in (here.folder / "frames").iterdir()}
+    for strip in (there.folder / "frames").iterdir():
+        assert strip.read_bytes() == strips[strip.name]
+    run_all(there.folder, benchmark, model)
+    assert there.answers_path.read_bytes() == here.answers_path.read_bytes()
+
+
+def test_options_of_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"video": "v", "question": "?", "options": ["x", "y"], "answer_index": 0}\n')
+
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, ["eval", "jsonl", str(path), "--model", "nano", *arguments])
+        assert done.exit_code == 2
+        return done.stderr
+
+    assert "`--ray-workers` has no effect without `--ray`" in said("--ray-workers", "2")
+    assert "`--download` is for this process alone" in said("--ray", "--download")
+    monkeypatch.setattr("smolvideo.ray_cluster.find_spec", lambda _: None)
+    for words in (["--ray"], ["--ray", "auto"], ["--ray", "--limit", "1"]):
+        assert "pip install 'smolvideo[ray]'" in said(*words)
