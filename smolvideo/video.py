@@ -119,11 +119,8 @@ class Video(ClosedOnExit):
         )
         # Read the subtitles and decode the frames; only then load weights.
         heard: list[str] = []
-        text = None
-        if subtitles is not None:
-            text = subtitles_for_sampling(
-                str(subtitles), sources, sampling, reader=reader, on_notice=heard.append
-            )
+        read = partial(subtitles_for_sampling, reader=reader, on_notice=heard.append)
+        text = None if subtitles is None else read(str(subtitles), sources, sampling)
         self._prepare = partial(
             prepare,
             checkpoint,
@@ -134,12 +131,10 @@ class Video(ClosedOnExit):
             subtitles=text,
             notices=heard,
         )
-        reserved = reserve_context(generation, sampling, checkpoint)
-        self._opened = self._prepare(
-            only_question or PLACEHOLDER_QUESTION,
-            generation=generation if only_question else reserved,
-            on_progress=on_progress,
-        )
+        question, room = only_question or PLACEHOLDER_QUESTION, generation
+        if only_question is None:
+            room = reserve_context(generation, sampling, checkpoint)
+        self._opened = self._prepare(question, generation=room, on_progress=on_progress)
         self.notices: tuple[str, ...] = (
             *notices_for_model(checkpoint, self._opened.batches),
             *heard,

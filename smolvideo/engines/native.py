@@ -67,7 +67,7 @@ def load_native_engine(
         is_auto_dtype=dtype == "auto",
         parameters=checkpoint.weights.parameters,
     )
-    # load the weights
+    # load the weights, with those of both arithmetics where the choice is not made yet
     state = weight_files_stat(checkpoint.weights, checkpoint.adapter)
     check = ArithmeticCheck(state, code_digest(), cache) if wanted == "auto" else None
     verdict = ArithmeticVerdict(wanted) if check is None else check.stored()
@@ -84,17 +84,10 @@ def load_native_engine(
         )
     if torch_device.type == "cpu":
         trim_heap()
-    # The cache, for nano, too: 50 frames cost it 93 ms, 2 ms from the cache, and 19 ms to be stored
-    # (medians of five, in turns, one core; 20 frames of 256M: 13 s, 14 ms, 0.15 s).
     kept = None
     if cache is not None:
         kept = ScopedFeatureCache.of_network(
-            cache,
-            checkpoint.weights,
-            state,
-            network,
-            quantize=quantize,
-            adapter=checkpoint.adapter,
+            cache, checkpoint.weights, state, network, quantize=quantize, adapter=checkpoint.adapter
         )
     on_progress(Progress("load", done=1, total=1, label=checkpoint.name))
     seconds = time.perf_counter() - started

@@ -1,13 +1,14 @@
 """Pipeline of one question: sources → frames → prompt → answer → record.
 
-prepare_prompt.py  choose frame times, count tokens, decode frames, pack the prompt
-plan_prompt.py     the same without decoding all of it: frames, tokens, and the predicted cost
-prepare_turns.py   the same for a conversation with media anywhere among its texts
-compare.py         two videos in one prompt, their frames interleaved by time
-answer.py          stream the answer of an engine to a prepared prompt; answer or error as a record
-choices.py         the probabilities of given choices, as an answer
-notices.py         warnings about model, frames and question
-subtitles.py       cues of a subtitle file or text track, limited to the prompt's budget
+prepared_prompt.py  a packed question with its frames
+prepare_prompt.py   choose frame times, count tokens, decode frames, pack the prompt
+plan_prompt.py      the same without decoding all of it: frames, tokens, and the predicted cost
+prepare_turns.py    the same for a conversation with media anywhere among its texts
+compare.py          two videos in one prompt, their frames interleaved by time
+answer.py           stream the answer of an engine to a prepared prompt; answer or error as a record
+choices.py          the probabilities of given choices, as an answer
+notices.py          warnings about model, frames and question
+subtitles.py        cues of a subtitle file or text track, limited to the prompt's budget
 """
 
 from smolvideo.pipeline.answer import (
@@ -40,7 +41,6 @@ from smolvideo.pipeline.plan_prompt import (
     predict_plan,
 )
 from smolvideo.pipeline.prepare_prompt import (
-    PreparedPrompt,
     allocate_frames,
     prepare,
     reserve_context,
@@ -54,6 +54,7 @@ from smolvideo.pipeline.prepare_turns import (
     pack_turns,
     place_media,
 )
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.pipeline.source_frames import load_frames
 
 __all__ = [

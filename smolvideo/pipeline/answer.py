@@ -25,7 +25,7 @@ from smolvideo.files import content_hash, file_state
 from smolvideo.frames import FrameBatch
 from smolvideo.models import Checkpoint
 from smolvideo.models.weight_hash import weights_hash
-from smolvideo.pipeline.prepare_prompt import PreparedPrompt
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.progress import Cancelled, OnProgress, Progress, no_progress
 from smolvideo.prompt import Prompt, PromptOptions
 from smolvideo.record_parts import RecordHashes, SourceRecord, hash_images, hash_token_ids

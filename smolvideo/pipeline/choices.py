@@ -13,7 +13,7 @@ from smolvideo.engines.choices import check_choices, choice_log_probabilities
 from smolvideo.errors import UsageError
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.answer import with_context
-from smolvideo.pipeline.prepare_prompt import PreparedPrompt
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.sanitize import display_name
 

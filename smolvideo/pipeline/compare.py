@@ -8,7 +8,8 @@ from smolvideo.errors import UsageError
 from smolvideo.formatting import format_timestamp
 from smolvideo.frames import FrameBatch, FramePlan
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline.prepare_prompt import PreparedPrompt, PromptPlan, prepare_plan
+from smolvideo.pipeline.prepare_prompt import PromptPlan, prepare_plan
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, PromptOptions, check_question
 from smolvideo.sampling import FrameSampling

@@ -4,7 +4,7 @@ Tokens are counted before decoding, so that frames that do not fit are never dec
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
@@ -15,10 +15,10 @@ from smolvideo.files import file_state, read_unchanged
 from smolvideo.frames import FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.progress import OnProgress, Progress, no_progress
 from smolvideo.prompt import (
     Message,
-    Prompt,
     PromptOptions,
     check_budget,
     check_question,
@@ -45,33 +45,6 @@ from smolvideo.source import Sources, VideoSource, resolve_all
 RESERVED_CONTEXT_DIVISOR = 8
 """An eighth of the context is reserved for questions to come when the number of frames is chosen:
 more frames would have to be decoded and encoded anew for a longer question."""
-
-
-@dataclass(frozen=True)
-class PreparedPrompt:
-    """A packed question with its frames: the engine's input, and the settings in effect.
-
-    ``batches[i]`` are the frames of ``sources[i]``; ``messages`` is the whole conversation, for
-    later turns. ``sampling``, ``prompt_options`` and ``generation`` are the effective ones: with
-    the number of frames that fit, and the sampled seed. ``notices`` are messages for the user on
-    frames, model and question; ``frame_notices`` the subset on frames. ``subtitles`` is the text
-    that precedes the question, if there is one; ``interleaved``: see ``pipeline.compare``.
-    """
-
-    question: str
-    sources: tuple[VideoSource, ...]
-    messages: tuple[Message, ...]
-    prompt: Prompt
-    batches: tuple[FrameBatch, ...]
-    sampling: FrameSampling
-    prompt_options: PromptOptions
-    generation: GenerationOptions
-    reader: str
-    notices: tuple[str, ...]
-    frame_notices: tuple[str, ...]
-    seconds: Mapping[str, float]
-    subtitles: str | None = None
-    interleaved: bool = False
 
 
 def prepare(

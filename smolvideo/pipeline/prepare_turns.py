@@ -17,11 +17,11 @@ from smolvideo.frames import Frame, FrameBatch, FramePlan, Images
 from smolvideo.models import Checkpoint
 from smolvideo.pipeline.notices import notices_for_model, notices_of_frames, unknown_word_notices
 from smolvideo.pipeline.prepare_prompt import (
-    PreparedPrompt,
     PromptPlan,
     allocate_frames,
     decode_all,
 )
+from smolvideo.pipeline.prepared_prompt import PreparedPrompt
 from smolvideo.progress import OnProgress, no_progress
 from smolvideo.prompt import Message, PromptOptions, Role, check_budget, pack_prompt
 from smolvideo.readers import VideoReader
