@@ -378,7 +378,7 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        told = subprocess.run(
+        found = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             encoding="utf-8",
@@ -386,4 +386,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):  # no git here
         return None
-    return told.stdout.strip()
+    return found.stdout.strip()

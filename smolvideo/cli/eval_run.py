@@ -92,7 +92,7 @@ def _run(given: EvalFlags, name: str) -> int | None:
             )
             folder = given.run or default_run_folder(name, spec.model, given.shard)
             if given.only_failed and not (folder / "run.json").exists():
-                raise UsageError(f"`--only-failed` goes on with a run, and `{folder}` is none yet")
+                raise UsageError(f"`--only-failed` resumes a run, and `{folder}` holds none yet")
             finder = _finder(given, data, folder)
             if cluster is None:
                 cache = open_feature_cache(given.engine, on_note=screen.notice)

@@ -120,7 +120,7 @@ def latest_id() -> str:
     folders = _folders()
     if not folders:
         raise RecordError(
-            "there is no conversation to go on with",
+            "there is no conversation to continue",
             hint="begin one: `smolvideo chat VIDEO`, or `smolvideo ask VIDEO QUESTION`",
         )
     return folders[0].name

@@ -203,7 +203,7 @@ class RecordLog(ClosedOnExit):
             if path.exists() and not path.is_file():
                 # A device may be endless, a pipe can be read only once: neither can be resumed.
                 raise RecordError(
-                    f"{display_path(path)} is not a file that a run can go on with",
+                    f"{display_path(path)} is not a file of records that a run can resume",
                     hint="`--jsonl -` shows the records on stdout",
                 )
             self._hold_alone()

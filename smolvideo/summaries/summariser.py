@@ -108,7 +108,7 @@ def _is_near_duplicate(before: Note, note: Note) -> bool:
 
 def _merge_priority(one: ChapterSpan, other: ChapterSpan) -> tuple[bool, float, float]:
     """Sort key of a merge: no shot change between the two, then similarity, then shortness."""
-    texts = [" ".join(text for _, text in stretch.texts()) for stretch in (one, other)]
+    texts = [" ".join(text for _, text in span.texts()) for span in (one, other)]
     return (
         not other.notes[0].at_shot_change,
         word_jaccard(*texts),
@@ -250,24 +250,22 @@ class Summariser:
             )
         # Reduce: notes to chapters, chapters to one text.
         composed.notes = tuple(notes)
-        stretches = merge_notes(notes)
+        spans = merge_notes(notes)
         if self.checkpoint.is_nano:
-            self._merge_as_text(composed, stretches)
+            self._merge_as_text(composed, spans)
             if self.options.generation.schema is not None:
                 timed = [(one.start_seconds, one.text) for one in composed.chapters]
                 composed.text = yield from self._document(composed, timed)
         else:
-            yield from self._merge_by_model(composed, stretches)
+            yield from self._merge_by_model(composed, spans)
         return composed
 
-    def _merge_as_text(self, composed: Summary, stretches: list[ChapterSpan]) -> None:
+    def _merge_as_text(self, composed: Summary, spans: list[ChapterSpan]) -> None:
         """Concatenate the notes in order without duplicates; the model is not used."""
         chapters = []
-        for stretch in stretches:
-            text = " ".join(text for _, text in stretch.texts())
-            chapters.append(
-                Chapter(stretch.start_seconds, stretch.end_seconds, title_from(text), text)
-            )
+        for span in spans:
+            text = " ".join(text for _, text in span.texts())
+            chapters.append(Chapter(span.start_seconds, span.end_seconds, title_from(text), text))
         composed.chapters = tuple(chapters)
         composed.text = self._join_in_order([chapter.text for chapter in chapters])
 
@@ -285,19 +283,19 @@ class Summariser:
             )
         )
 
-    def _merge_by_model(self, composed: Summary, stretches: list[ChapterSpan]) -> PromptSteps[None]:
+    def _merge_by_model(self, composed: Summary, spans: list[ChapterSpan]) -> PromptSteps[None]:
         """Let the model merge its notes: a text and a title for each chapter, then the summary."""
         chapters = []
-        for stretch in stretches:
-            texts = stretch.texts()
+        for span in spans:
+            texts = span.texts()
             text = texts[0][1]
             if len(texts) > 1:
                 text = yield from self._from_notes(composed, texts, self.wording.chapter)
             title = yield from self._text(composed, self.wording.title(text), _TITLE_TOKENS)
             chapters.append(
                 Chapter(
-                    stretch.start_seconds,
-                    stretch.end_seconds,
+                    span.start_seconds,
+                    span.end_seconds,
                     title_from(title) or title_from(text),
                     text,
                 )

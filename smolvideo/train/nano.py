@@ -316,7 +316,7 @@ class Trainer:
             if state["seed"] != self.options.seed:
                 raise UsageError(
                     f"`{self.folder}` holds a training with `--seed {state['seed']}`",
-                    hint=f"give `--seed {state['seed']}` to go on with it, or another `--out`",
+                    hint=f"give `--seed {state['seed']}` to resume it, or another `--out`",
                 )
             self.course = TrainState(**state["course"])
             self.trainable.load_state_dict(state["student"])

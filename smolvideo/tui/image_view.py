@@ -36,7 +36,7 @@ class TextImage(Widget):
         self._lines: list[list[Segment]] = []
 
     def pixels(self, columns: int, rows: int) -> tuple[int, int]:
-        """Pixels in so many cells."""
+        """Return the size in pixels of a picture of these cells."""
         return columns, rows * 2
 
     def show(self, picture: Image.Image | None, columns: int, rows: int) -> None:
@@ -81,7 +81,7 @@ class GraphicsImage(Container):
         yield self._picture
 
     def pixels(self, columns: int, rows: int) -> tuple[int, int]:
-        """Pixels in so many cells."""
+        """Return the size in pixels of a picture of these cells."""
         return columns * self._cell[0], rows * self._cell[1]
 
     def show(self, picture: Image.Image | None, columns: int, rows: int) -> None:

@@ -97,7 +97,7 @@ def tune(
     on_step: OnTuneProgress = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> TuneResult:
-    """Tune, or go on with the run in ``request.out``.
+    """Tune, or resume the run in ``request.out``.
 
     Leaves ``best`` and ``last`` there: adapters, or whole checkpoints after ``full``. Raises
     RecordError for lines that cannot be used and where the folder cannot be written, UsageError
@@ -137,7 +137,7 @@ def open_folder(request: TuneRequest) -> Iterator[str]:
 def _check_same_run(out: Path, facts: dict[str, Any]) -> None:
     file = out / RUN_FILE
     plain = json.loads(json.dumps(facts))
-    # What stopped before its first step, at a faulty line, left nothing to go on with.
+    # What stopped before its first step, at a faulty line, left nothing to resume.
     begun = any((out / name).exists() for name in (STATE_FILE, *OUTPUTS))
     if not (file.exists() and begun):
         if any(out.glob("*.safetensors")) or (out / "config.json").exists():
@@ -151,7 +151,7 @@ def _check_same_run(out: Path, facts: dict[str, Any]) -> None:
         what = name if long else f"{name} {before.get(name)}, now {plain[name]}"
         raise UsageError(
             f"{display_path(out)} holds another run ({what})",
-            hint="run the same command to go on with it, or name another `--out`",
+            hint="run the same command to resume it, or name another `--out`",
         )
 
 

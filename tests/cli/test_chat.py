@@ -107,7 +107,7 @@ def test_no_keep_saves_no_conversation() -> None:
     assert list_sessions() == []
     done = run("ask", "--continue", WHERE_TO)
     assert done.exit_code == 5
-    assert "no conversation to go on with" in done.stderr
+    assert "no conversation to continue" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_missing_videos_are_exit_code_six(tmp_path: Path) -> None:
         ),
         (("cinepile", str(BENCHMARK), "--max-height", "240"), "no effect without `--download`"),
         (("cinepile", str(BENCHMARK), "--data-version", "v1"), "FILE names another"),
-        (("cinepile", str(BENCHMARK), "--only-failed", "--run", "absent"), "is none yet"),
+        (("cinepile", str(BENCHMARK), "--only-failed", "--run", "absent"), "holds none yet"),
         (("cinepile", str(BENCHMARK), "--subtitles", "frames", "--run", "absent"), "no times"),
         (("report", "absent"), "is no run"),
         (("report", "absent", "--overwrite"), "without `--output`"),

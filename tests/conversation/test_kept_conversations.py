@@ -337,5 +337,5 @@ def test_history_has_each_question_once() -> None:
 
 
 def test_missing_conversation_is_an_error() -> None:
-    with pytest.raises(RecordError, match="no conversation to go on with"):
+    with pytest.raises(RecordError, match="no conversation to continue"):
         latest_id()

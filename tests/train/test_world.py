@@ -258,7 +258,7 @@ def test_text_exercises_contain_their_answer() -> None:
     for question in islice(text_exercises(random, CLOCK), 400):
         kinds[question.type] += 1
         text, answer = question.text, question.answer
-        if question.type in ("letter", "told", "option"):
+        if question.type in ("letter", "stated", "option"):
             _holds_letters(question)
         elif question.type == "list":
             words, asked = text.removesuffix("?").split(". ")
@@ -273,7 +273,7 @@ def test_text_exercises_contain_their_answer() -> None:
             assert text == f"Say {answer}"
         else:
             assert answer in stamps
-    assert set(kinds) == {"letter", "told", "option", "list", "repeat", "stamp"}
+    assert set(kinds) == {"letter", "stated", "option", "list", "repeat", "stamp"}
     assert all(question.type != "stamp" for question in islice(text_exercises(random, None), 100))
 
 
@@ -288,7 +288,7 @@ def _holds_letters(question: Question) -> None:
         assert f"\n{letter}. {words}\n" in first.text
         if question.type == "option":
             assert asked == f"What is option {letter}?"
-        elif question.type == "told":
+        elif question.type == "stated":
             (name,) = set(NAMES) & set(re.findall(r"\w+", asked))
             assert f"{name} is {words}." in said
         else:

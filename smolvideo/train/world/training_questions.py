@@ -51,14 +51,14 @@ def questions_for_time(scene: Scene, random: Random, clock: FrameClock) -> Itera
     or the last of several, but not of all. The neighbouring stamps definitely do not show it."""
     stamps = clock.stamps()
     seen = [_seen_at(scene, clock, stamp) for stamp in stamps]
-    told = [{fact.question for fact in facts} for facts in seen]
+    stated = [{fact.question for fact in facts} for facts in seen]
     facts = list(dict.fromkeys(fact for facts in seen for fact in facts))
     random.shuffle(facts)
     for fact in facts:
         places = [place for place, shown in enumerate(seen) if fact in shown]
         first, last = places[0], places[-1]
-        begins = first == 0 or fact.question in told[first - 1]
-        ends = last == len(stamps) - 1 or fact.question in told[last + 1]
+        begins = first == 0 or fact.question in stated[first - 1]
+        ends = last == len(stamps) - 1 or fact.question in stated[last + 1]
         if len(places) == 1 < len(stamps) and begins and ends:
             yield Question("finding", f"When {fact.statement}?", stamps[first])
         elif begins and first > 0 and (not ends or random.random() < 0.5):
@@ -132,7 +132,7 @@ KINDS = (
     tuple(str(number) for number in range(10, 100)),
 )
 """Words of which answers consist, five or more of a kind."""
-_OFTEN = (*["letter"] * 3, *["told"] * 3, *["stamp"] * 2, "option", "list", "repeat")
+_OFTEN = (*["letter"] * 3, *["stated"] * 3, *["stamp"] * 2, "option", "list", "repeat")
 TURNS = 4
 """Questions about one list of options."""
 
@@ -146,7 +146,7 @@ def text_exercises(
         kind = random.choice(_OFTEN)
         if kind == "letter":
             yield _letter(random, form)
-        elif kind == "told":
+        elif kind == "stated":
             yield _stated_facts(random, form)
         elif kind == "option":
             yield _option(random, form)
@@ -172,11 +172,11 @@ def _stated_facts(random: Random, form: PromptName) -> Question:
     question about a video."""
     options = random.sample(random.choice(KINDS), 5)
     names = random.sample(NAMES, random.choice((1, 2, 3)))
-    told = dict(zip(names, random.sample(options, len(names)), strict=True))
-    lines = "\n".join(f"{name} is {option}." for name, option in told.items())
+    stated = dict(zip(names, random.sample(options, len(names)), strict=True))
+    lines = "\n".join(f"{name} is {option}." for name, option in stated.items())
     random.shuffle(names)
-    asked = [(f"What is {name}?", told[name]) for name in names]
-    return _about_options("told", asked, options, form, said=lines)
+    asked = [(f"What is {name}?", stated[name]) for name in names]
+    return _about_options("stated", asked, options, form, said=lines)
 
 
 def _about_options(
