@@ -17,6 +17,7 @@ COMMANDS = {
         "smolvideo.cli.eval_run:exam",
         "Held-out scenes of the drawn world that nano learns.",
     ),
+    "suite": ("smolvideo.cli.eval_suite:suite", "Models × benchmarks × settings, in one table."),  # noqa: RUF001
     "merge": ("smolvideo.cli.eval_report:merge", "The runs of all shards as one run."),
     "report": ("smolvideo.cli.eval_report:report", "The scores of a run."),
     "compare": ("smolvideo.cli.eval_report:compare", "Two runs on the same questions."),

@@ -36,7 +36,7 @@ from smolvideo.evals.protocol.prompts import default_prompt
 from smolvideo.evals.ray_run import cluster_model
 from smolvideo.evals.run import EvalModel, local_model, open_run_of, run_clips
 from smolvideo.evals.run_folder import RunFolder
-from smolvideo.evals.scores import build_report
+from smolvideo.evals.scores import EvalReport, build_report
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import (
     ARCHIVE_NAME,
@@ -68,16 +68,22 @@ def benchmark_command(name: str) -> click.Command:
 
     @takes(EvalFlags, data_version=several if len(versions) > 1 else None, data=data, prompt=prompt)
     def command(given: EvalFlags) -> int | None:
-        return _run(given, name)
+        screen = open_screen(quiet=given.quiet)
+        report = run_benchmark(given, name, screen)
+        if given.as_json:
+            screen.write(json_line(report.to_dict()) + "\n")
+        else:
+            show_report(screen.out, report)
+        return None if report.complete else EXIT_SOME_FAILED
 
     return click.command(name, cls=RayCommand, help=schema.help)(command)
 
 
-def _run(given: EvalFlags, name: str) -> int | None:
+def run_benchmark(given: EvalFlags, name: str, screen: Output) -> EvalReport:
+    """Start or resume the run that the options describe, and score it. Raises SmolVideoError."""
     settings = _read_settings(given, name)
     cluster = read_cluster(given)
     _check_downloads(given)
-    screen = open_screen(quiet=given.quiet)
     with ExitStack() as stack:
         with StageProgress(screen) as stages:
             data = _data_file(given, name, stages)
@@ -124,11 +130,7 @@ def _data_file(given: EvalFlags, name: str, stages: StageProgress) -> Path:
 
 def _ask(
     screen: Output, run: RunFolder, loader: ClipLoader, model: EvalModel, given: EvalFlags
-) -> int | None:
-    """Start or resume the run, and show its report.
-
-    Return ``EXIT_SOME_FAILED`` if questions have no answer, otherwise None.
-    """
+) -> EvalReport:
     reason, folder = model.checkpoint.model_reason, run.folder
     noted = [f"model {model.checkpoint.name}: {reason}"] if reason else []
     screen.notes(noted)
@@ -151,15 +153,10 @@ def _ask(
         screen.notice(f"the answers so far are in `{folder}`; the same command goes on from there")
         raise
     screen.notice(f"the run is in `{folder}`; `smolvideo eval report {folder}` shows it again")
-    # Report.
     report = build_report(run, parse_groupings(given.group, run.items))
     report = replace(report, notices=(*noted, *report.notices))
     screen.notes(report.notices)
-    if given.as_json:
-        screen.write(json_line(report.to_dict()) + "\n")
-    else:
-        show_report(screen.out, report)
-    return None if report.complete else EXIT_SOME_FAILED
+    return report
 
 
 def _read_settings(given: EvalFlags, name: str) -> EvalSettings:

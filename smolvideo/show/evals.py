@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from smolvideo.evals.run import EvalProgress
     from smolvideo.evals.scores import EvalReport, Score
     from smolvideo.evals.statistics import PairedComparison
+    from smolvideo.evals.suite_table import SuiteTable
 
 _MAX_BAR = 60
 _NUMBERS = len("  100.0 %  86.9 to 100.0  4941/4941  ")
@@ -116,6 +117,22 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
     console.print()
     for line in comparison_remarks(comparison):
         console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
+def show_suite(console: Console, table: "SuiteTable") -> None:
+    """Print the table of a suite."""
+    shown = Table(box=None, pad_edge=False)
+    names = len(table.header) - len(table.rows[0][1])
+    for number, title in enumerate(table.header):
+        shown.add_column(
+            Text(display_name(title, 40)), justify="left" if number < names else "right"
+        )
+    for row, cells in table.rows:
+        shown.add_row(
+            *(Text(display_name(name, 40)) for name in row), *(Text(cell.text) for cell in cells)
+        )
+    console.print(shown)
+    console.print(Text("accuracy with its 95 % interval, clustered by video", "dim"))
 
 
 def _pair_row(name: str, pair: "PairedComparison", *, wide: bool) -> list[str]:

@@ -104,7 +104,7 @@ def kill_one_worker(stop: threading.Event, killed: list[int]) -> None:
         time.sleep(0.02)
 
 
-def test_cluster_goes_on_with_a_local_run_though_a_worker_dies(
+def test_cluster_resumes_a_local_run_though_a_worker_dies(
     benchmark: Benchmark, spec: EngineSpec, cluster: EvalModel, tmp_path: Path
 ) -> None:
     model = local_model(spec.load())
