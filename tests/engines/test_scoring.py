@@ -222,7 +222,7 @@ def test_generated_answer_of_nano_has_the_highest_score(nano: NativeEngine) -> N
         of_video[sample["video"]].append(sample)
     asked = 0
     for video, questions in of_video.items():
-        batch = load_frames(SAMPLES / video, FrameSampling(max_frames=8))
+        batch = load_frames(SAMPLES / video, FrameSampling(max_frames=4))
         prompts = [
             pack_prompt([Message("user", (batch, one["question"]))], nano.checkpoint)
             for one in questions[::10]

@@ -150,8 +150,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show eight frames of each video: for tests of the run, not of the accuracy."""
-    few = partial(evaluate.load_frames, sampling=FrameSampling(max_frames=8))
+    """Show four frames of each video: for tests of the run, not of the accuracy."""
+    few = partial(evaluate.load_frames, sampling=FrameSampling(max_frames=4))
     monkeypatch.setattr(evaluate, "load_frames", few)
 
 
