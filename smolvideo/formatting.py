@@ -55,12 +55,14 @@ def format_count(count: int, one: str, many: str | None = None) -> str:
 
 
 def format_span(start_seconds: float, end_seconds: float) -> str:
-    """Format a time range with hours, as hits of a search have it.
+    """Format a time range with hours, as hits of a search have it: the start as a player shows it,
+    the end rounded.
 
-    >>> format_span(83, 91.9)
-    '0:01:23–0:01:31'
+    >>> format_span(83.9, 91.9)
+    '0:01:23–0:01:32'
     """
-    return f"{_with_hours(start_seconds)}–{_with_hours(end_seconds)}"  # noqa: RUF001
+    end = int(max(end_seconds, 0.0) + 0.5)
+    return f"{_with_hours(start_seconds)}–{_with_hours(end)}"  # noqa: RUF001
 
 
 def _with_hours(seconds: float) -> str:

@@ -10,8 +10,11 @@ from smolvideo.formatting import format_bytes, format_count, format_seconds
 from smolvideo.index.build import prune
 from smolvideo.index.store import IndexStore
 from smolvideo.records import json_line
+from smolvideo.sanitize import display_path, escape_controls
 from smolvideo.show.console import open_screen
 from smolvideo.show.tables import show_key_values
+
+_MAX_FAILURES = 20
 
 
 class JsonFlags(Flags, section="Output"):
@@ -27,10 +30,10 @@ class StatusFlags(IndexFileFlags, JsonFlags):
 @click.command("status", cls=SectionCommand)
 @takes(StatusFlags)
 def status(given: StatusFlags) -> None:
-    """Show what the index holds: videos, files, windows, hours, models."""
+    """Show what the index holds: videos, files, windows, hours, models, and files that failed."""
     screen = open_screen()
     with IndexStore(given.index_path, read_only=True) as store:
-        found = store.status()
+        found, failures = store.status(), store.failures()
     if given.as_json:
         content = {"record": "smolvideo.index/1", "file": str(given.index_path), **asdict(found)}
         screen.write(json_line(content) + "\n")
@@ -48,6 +51,10 @@ def status(given: StatusFlags) -> None:
             "models": ", ".join(f"{name} ({count:,})" for name, count in found.models.items()),
         },
     )
+    for path, error in [*failures.items()][:_MAX_FAILURES]:
+        screen.write(f"failed: {display_path(path)}: {escape_controls(error)}\n")
+    if len(failures) > _MAX_FAILURES:
+        screen.write(f"and {len(failures) - _MAX_FAILURES:,} more\n")
 
 
 @click.command("vacuum", cls=SectionCommand)

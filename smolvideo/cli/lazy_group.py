@@ -33,8 +33,28 @@ class LazyGroup(PlainGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in _OF_THE_GROUP:
-            args = [self.default, *args]  # an option of it stands first
+            args = self._with_name_first(
+                ctx, args
+            )  # options stand before the name, or there is none
         return super().parse_args(ctx, args)
+
+    def _with_name_first(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move the name of a subcommand before the options that precede it; without one add that of
+        the default, whose options say which have a value."""
+        default = self.get_command(ctx, self.default)
+        assert default is not None
+        with_value = {
+            name
+            for option in default.params
+            if isinstance(option, click.Option) and not option.is_flag and not option.count
+            for name in option.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] != "--":
+            at += 2 if args[at] in with_value else 1
+        if at < len(args) and args[at] in self.subcommands:
+            return [args[at], *args[:at], *args[at + 1 :]]
+        return [self.default, *args]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -168,6 +168,7 @@ class IndexRun:
             if found.source.kind != "video" or found.sha256 is None:
                 raise SourceError(f"`{item.name}` is no video, and an index is of videos")
         except SmolVideoError as error:
+            self.store.add_failure(item.path, str(error))
             return IndexedItem(item, "failed", error=str(error), hint=error.hint)
         path, sha256 = item.path, found.sha256
         known = self.store.known_hash(path, found.stamp) == sha256
@@ -325,7 +326,7 @@ def prune(store: IndexStore, sources: Sequence[Named | Path] | None = None) -> i
     """
     folders = folders_among(sources or ())
     gone = []
-    for path, _ in store.paths(sources):
+    for path in dict.fromkeys([*dict(store.paths(sources)), *store.failures(sources)]):
         if "://" in path or os.path.lexists(path):
             continue
         if _is_reachable(Path(path), folders):

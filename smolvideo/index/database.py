@@ -23,13 +23,14 @@ from smolvideo.index.text_query import TOKENIZER
 from smolvideo.sanitize import display_path
 
 SCHEMA_VERSION = 2
-"""2: state of the subtitle file of each path. A file of version 1 is read, and gets the column when
-it is opened to be written."""
+"""2: state of the subtitle file of each path, and files that cannot be opened. A file of version 1
+is read, and gets them when it is opened to be written."""
 _APPLICATION_ID = 0x534D4F56
 """``SMOV``: what tells our files from other databases (https://www.sqlite.org/fileformat2.html)."""
 BUSY_SECONDS = 30.0
 """How long a process waits for another one's write, which takes milliseconds."""
 
+_FAILURE = "CREATE TABLE failure (path TEXT PRIMARY KEY, error TEXT NOT NULL);"
 _SCHEMA = f"""
 CREATE TABLE content (
     id INTEGER PRIMARY KEY,
@@ -50,6 +51,7 @@ CREATE TABLE path (
     subtitles TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX path_content ON path (content);
+{_FAILURE}
 CREATE TABLE window (
     id INTEGER PRIMARY KEY,
     content INTEGER NOT NULL REFERENCES content,
@@ -88,7 +90,7 @@ class IndexDatabase:
         with self._errors():
             self._check_file(must_exist=must_exist or read_only)
             self._database = self._connect_to_read() if read_only else self._connect_to_write()
-            self._has_subtitles = _version(self._database) >= 2
+            self._is_old = _version(self._database) < SCHEMA_VERSION
 
     def _check_file(self, *, must_exist: bool) -> None:
         """Raises RecordError for what can be no index: a folder, a device, and a missing file that
@@ -258,7 +260,10 @@ class IndexDatabase:
         )
 
 
-_UPDATE = "ALTER TABLE path ADD COLUMN subtitles TEXT NOT NULL DEFAULT '';\n"
+_UPDATE = f"""
+ALTER TABLE path ADD COLUMN subtitles TEXT NOT NULL DEFAULT '';
+{_FAILURE}
+"""
 
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 

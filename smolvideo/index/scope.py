@@ -173,7 +173,7 @@ def _incomplete_notices(store: IndexStore, contents: Sequence[int] | None = None
         chosen = {*contents}
         entries = [entry for entry in entries if entry.id in chosen]
     unfinished = sum(not entry.is_complete and entry.error is None for entry in entries)
-    failed = sum(entry.error is not None for entry in entries)
+    failed = len(store.failures()) if contents is None else 0
     if unfinished:
         yield (
             f"{format_count(unfinished, 'video')} of the index not indexed to the end, and "
@@ -181,6 +181,6 @@ def _incomplete_notices(store: IndexStore, contents: Sequence[int] | None = None
         )
     if failed:
         yield (
-            f"{format_count(failed, 'video')} of the index could not be indexed, and cannot be "
-            "found: `smolvideo index --retry` names the errors"
+            f"{format_count(failed, 'file')} could not be indexed, and cannot be found: "
+            "`smolvideo index status` names them"
         )

@@ -2,6 +2,7 @@
 
     content   one video by its hash: settings of its notes, duration, error; complete or not
     path      files with that content, each with size and times, so that it need not be hashed again
+    failure   files that cannot be opened, so that they have no hash
     window    a time range with its note; each is committed when it is made
     window_text   the full-text index over ``window``, whose texts it does not hold again
 
@@ -109,13 +110,33 @@ class IndexStore(WindowSearch):
                 "SELECT ?, id, ?, ? FROM content WHERE sha256 = ?",
                 (path, json.dumps(stamp), subtitles, sha256),
             )
+            database.execute("DELETE FROM failure WHERE path = ?", (path,))
             if before is not None:
                 _drop_unnamed(database, [before[0]])
+
+    def add_failure(self, path: str, error: str) -> None:
+        """Record that a file cannot be opened."""
+        with self._errors(), self._transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO failure (path, error) VALUES (?, ?)",
+                (path, _storable(error)),
+            )
+
+    def failures(self, within: Sequence[Named | Path] | None = None) -> dict[str, str]:
+        """Return the files that could not be indexed, with their errors; see ``paths``."""
+        found = self._rows(
+            "SELECT path, error FROM path JOIN content ON content.id = path.content "
+            "WHERE error IS NOT NULL"
+        )
+        if not self._is_old:
+            found += self._rows("SELECT path, error FROM failure")
+        matches = None if within is None else path_matcher(within)
+        return {path: error for path, error in sorted(found) if matches is None or matches(path)}
 
     def subtitle_states(self, contents: Sequence[int] | None = None) -> dict[str, str]:
         """Return the recorded state of the subtitle file of each path, of ``contents`` alone if
         they are given."""
-        if not self._has_subtitles:
+        if self._is_old:
             return {}
         if contents is None:
             return dict(self._rows("SELECT path, subtitles FROM path ORDER BY path"))
@@ -215,6 +236,7 @@ class IndexStore(WindowSearch):
                 contents += database.execute(
                     "DELETE FROM path WHERE path = ? RETURNING content", (path,)
                 ).fetchall()
+                database.execute("DELETE FROM failure WHERE path = ?", (path,))
             _drop_unnamed(database, [number for (number,) in contents])
 
     def drop_windows(self, contents: Sequence[int]) -> None:
@@ -234,10 +256,8 @@ class IndexStore(WindowSearch):
             "SELECT count(*), coalesce(sum(NOT is_complete AND error IS NULL), 0), "
             "coalesce(sum(duration_seconds), 0) FROM content"
         ) or (0, 0, 0.0)
-        files, failed = self._row(
-            "SELECT count(*), coalesce(sum(error IS NOT NULL), 0) "
-            "FROM path JOIN content ON content.id = path.content"
-        ) or (0, 0)
+        (files,) = self._row("SELECT count(*) FROM path") or (0,)
+        failed = len(self.failures())
         (windows,) = self._row("SELECT count(*) FROM window") or (0,)
         models = dict(self._rows("SELECT model, count(*) FROM content GROUP BY model ORDER BY 2"))
         size = sum(size_of(Path(f"{self.path}{tail}")) for tail in ("", "-wal"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.cells import cell_len
 from rich.text import Text
 
 from smolvideo.formatting import format_count, format_span
@@ -24,12 +25,26 @@ _MAX_PICTURES = 12
 def hit_line(hit: Hit) -> str:
     """``talk.mp4:0:01:23–0:01:31  0.94  A dog runs.``, with the path as seen from the current
     folder; escaped, on one line."""
-    note = hit.note or hit.screen_text or hit.subtitles
-    said = f"  [{display_name(hit.subtitles, 200)}]" if hit.evidence == "subtitles" else ""
-    where = f"{escape_controls(_shown_path(hit.path))}:"
+    where, scored, text = _parts(hit)
+    return f"{where}{scored}  {text}".rstrip()
+
+
+def hit_lines(hit: Hit, width: int) -> list[str]:
+    """Lines of a hit for a terminal: more than one where ``width`` would break its times; they
+    then have a line of their own."""
+    where, scored, text = _parts(hit)
+    if cell_len(where + scored) <= width:
+        return [hit_line(hit)]
+    return [where, f"  {scored}", *([f"  {text}"] if text else [])]
+
+
+def _parts(hit: Hit) -> tuple[str, str, str]:
+    """Return path, times with score, and text of a hit, escaped, each on one line."""
     span = format_span(hit.start_seconds, hit.end_seconds)
-    text = "" if not note else f"  {display_name(note, 300)}"
-    return f"{where}{span}  {hit.score:.2f}{said or text}"
+    text = display_name(hit.note or hit.screen_text or hit.subtitles, 300)
+    if hit.evidence == "subtitles":
+        text = f"[{display_name(hit.subtitles, 200)}]"
+    return f"{escape_controls(_shown_path(hit.path))}:", f"{span}  {hit.score:.2f}", text
 
 
 def _shown_path(path: str) -> str:
@@ -53,11 +68,14 @@ def show_hits(
     if found.hits:
         _show_strip(screen, found.hits, filmstrip, reader)
     for hit in found.hits:
-        screen.write(hit_line(hit) + "\n")
+        lines = hit_lines(hit, screen.out.width) if screen.out.is_terminal else [hit_line(hit)]
+        screen.write("\n".join(lines) + "\n")
     counts = found.searched
+    windows = counts.get("windows", 0)
     if screen.verbose or (screen.is_interactive and not found.hits):
         line = (
-            f"{format_count(len(found.hits), 'hit')}: {counts.get('windows', 0):,} windows of "
+            f"{format_count(len(found.hits), 'hit')}: "
+            f"{windows:,} window{'s' * (windows != 1)} of "
             f"{format_count(counts.get('videos', 0), 'video')} searched, "
             f"{counts.get('candidates', 0):,} looked at, {found.seconds:.1f} s"
         )

@@ -276,11 +276,16 @@ def resolve_path(given: str, path: Path, *, recursive: bool = False) -> list[Vid
     if what is not None:
         raise SourceError(
             f"{display_path(given)} is {what}, not a video",
-            hint="`smolvideo summarise -a FILE` reads a list of sources"
-            if what == "a text"
-            else None,
+            hint=_hint_for_text(path) if what == "a text" else None,
         )
     return [VideoSource(given, path, kind_of_file(path.name, head), display_name(path.name))]
+
+
+def _hint_for_text(path: Path) -> str:
+    """What a text may be instead of a video: a failed download, or a list of sources."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "was its download a page or a message? Open it as a text to see"
+    return "`--list FILE` of `summarise`, `index` and `find` reads a list of sources"
 
 
 def path_of_file_url(url: str) -> Path:

@@ -11,6 +11,8 @@ from support.project import ROOT
 
 from smolvideo.cli.main import cli
 from smolvideo.files import data_dir
+from smolvideo.index import Hit
+from smolvideo.show.find import hit_line, hit_lines
 
 SAMPLES = ROOT / "samples"
 FOUND, NOTHING, ERROR = 0, 1, 2
@@ -54,6 +56,60 @@ def test_hit_is_a_line_and_nothing_found_is_exit_code_1(
     )
     done = find(index, "zebra", "--no-confirm")
     assert (done.exit_code, done.stdout) == (NOTHING, "")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 200])
+def test_times_of_a_hit_are_never_broken(width: int) -> None:
+    hit = Hit(os.path.abspath("a rather long name.mp4"), 83.9, 91.5, 0.94, "A dog runs.")
+    lines = hit_lines(hit, width)
+    assert "".join("".join(lines).split()) == "".join(hit_line(hit).split())
+    (times,) = [line for line in lines if "0:01:23–0:01:32  0.94" in line]  # noqa: RUF001
+    assert len(lines) == 1 or len(times) <= max(width, 23)
+
+
+def test_options_may_stand_before_the_name_of_a_subcommand(
+    index: Path, folder: Path, tmp_path: Path
+) -> None:
+    done = run("index", "--index", index, "status", "--json")
+    assert json.loads(done.stdout)["videos"] == 2
+    other = tmp_path / "status.sqlite"
+    named = tmp_path / "status"
+    shutil.copyfile(folder / "circle_right.mp4", named)
+    words = ["--max-frames", "2", "--index", other, named]
+    assert run("index", *words).exit_code == 0
+    assert run("index", "--index", other, "vacuum").exit_code == 0
+    assert json.loads(run("index", "status", "--index", other, "--json").stdout)["files"] == 1
+
+
+def test_index_of_the_environment_need_not_exist(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMOLVIDEO_INDEX", str(tmp_path / "none.sqlite"))
+    video = folder / "circle_right.mp4"
+    assert run("find", "a purple circle", video, "--max-frames", "2").exit_code == FOUND
+    done = run("find", "a purple circle")
+    assert (done.exit_code, "there is no index yet" in done.stderr) == (ERROR, True)
+    named = find(tmp_path / "none.sqlite", "a purple circle", video)
+    assert (named.exit_code, "no index at" in named.stderr) == (ERROR, True)
+
+
+def test_failed_files_are_counted_alike(folder: Path, tmp_path: Path) -> None:
+    base, path = tmp_path / "videos", tmp_path / "index.sqlite"
+    base.mkdir()
+    shutil.copyfile(folder / "circle_right.mp4", base / "good.mp4")
+    for name in ("bad.mp4", "again.mp4"):
+        (base / name).write_bytes(b"\0\0\0\x18ftypisom" + b"\0" * 99)
+    (base / "empty.mp4").touch()
+    (base / "page.mp4").write_text("<!DOCTYPE html>")
+    done = run("index", base, "--index", path, "--max-frames", "2")
+    assert (done.exit_code, "4 failed" in done.stderr) == (6, True)
+    assert json.loads(run("index", "status", "--index", path, "--json").stdout)["failed"] == 4
+    assert "page.mp4`: " in run("index", "status", "--index", path).stdout
+    assert "note: 4 files could not be indexed" in find(path, "purple", "--no-confirm").stderr
+    (base / "page.mp4").unlink()
+    shutil.copyfile(folder / "number_42.mp4", base / "empty.mp4")
+    assert "3 files left out" not in run("index", base, "--index", path, "--max-frames", "2").stderr
+    assert json.loads(run("index", "status", "--index", path, "--json").stdout)["failed"] == 2
 
 
 def test_every_error_is_exit_code_2(index: Path, tmp_path: Path) -> None:

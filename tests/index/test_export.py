@@ -45,7 +45,7 @@ def test_m3u_starts_and_stops_at_the_hit() -> None:
     lines = to_m3u(result(hit())).splitlines()
     assert lines == [
         "#EXTM3U",
-        "#EXTINF:8,a b#1.mp4 0:01:23–0:01:31 A dog.",  # noqa: RUF001
+        "#EXTINF:8,a b#1.mp4 0:01:23–0:01:32 A dog.",  # noqa: RUF001
         "#EXTVLCOPT:start-time=83.250",
         "#EXTVLCOPT:stop-time=91.500",
         "file:///v/a%20b%231.mp4",

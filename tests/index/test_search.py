@@ -173,7 +173,7 @@ def test_what_the_index_lacks_is_a_notice(index: Path, folder: Path, tmp_path: P
         store._database.execute("UPDATE content SET is_complete = 0 WHERE sha256 = ?", (done,))
     found = find(None, copy, "purple circle")
     assert any("1 video of the index not indexed to the end" in one for one in found.notices)
-    assert any("1 video of the index could not be indexed" in one for one in found.notices)
+    assert any("1 file could not be indexed" in one for one in found.notices)
 
 
 def test_changed_subtitles_are_a_notice(nano: Engine, tmp_path: Path) -> None:

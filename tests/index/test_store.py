@@ -401,10 +401,12 @@ def test_locked_index_names_the_reason(store: IndexStore) -> None:
 def test_index_of_version_1_is_read_and_brought_up_to_date(store: IndexStore) -> None:
     add(store, "a", "a cat")
     store._database.execute("ALTER TABLE path DROP COLUMN subtitles")
+    store._database.execute("DROP TABLE failure")
     store._database.execute("PRAGMA user_version = 1")
     store.close()
     with IndexStore(store.path, read_only=True) as reader:
         assert (notes(reader, "cat"), reader.subtitle_states()) == (["a cat"], {})
+        assert reader.failures() == {}
     with IndexStore(store.path) as writer:
         assert writer.subtitle_states() == {"/videos/a.mp4": ""}
         add(writer, "b", "a dog")

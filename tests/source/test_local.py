@@ -202,7 +202,11 @@ class TestRefusedPaths:
     def test_non_media_files_are_refused(self, tmp_path, content, says):
         error = refused(make(tmp_path / "a.mp4", content))
         assert says in str(error)
-        assert ("summarise -a FILE" in str(error.hint)) == ("text" in says)
+        assert ("download" in str(error.hint)) == ("text" in says)
+
+    def test_list_of_sources_is_named_as_one_unless_it_has_the_suffix_of_a_video(self, tmp_path):
+        assert "--list FILE" in str(refused(make(tmp_path / "a.txt", b"a.mp4\nb.mp4\n")).hint)
+        assert "--list" not in str(refused(make(tmp_path / "a.mkv", b"a.mp4\nb.mp4\n")).hint)
 
     def test_empty_file_is_refused(self, tmp_path):
         error = refused(make(tmp_path / "a.mp4", b""))
