@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smolvideo.index.checks import Check
-from smolvideo.index.frame_scores import FrameScores
+from smolvideo.index.frame_scores import FrameScores, split_at_cuts
 from smolvideo.index.hits import Evidence
 from smolvideo.index.search_types import Candidate
 from smolvideo.index.text_match import TextMatch
@@ -21,6 +21,8 @@ _NOTE_WEIGHT = 1.0
 _TEXT_DOUBT = 0.4
 """Probability that a word that was written or said is not what the query is about; of several
 words, its power."""
+_UNASKED = 0.1
+"""Probability of what was not asked about a thing that is surely absent."""
 _SURELY_ABSENT = -4.0
 """Log-odds of all frames below which halves are not read, unless the note has all words of the
 query."""
@@ -129,16 +131,30 @@ class _Reading:
         self._others = [check for check in self.checks if not check.is_presence]
 
     def moment(self, *, thorough: bool) -> tuple[float, tuple[int, ...]]:
-        """Return the log-odds that the window shows the query, and the frames that show it."""
-        everything = tuple(range(len(self.scores.batch)))
-        whole = self._ask(self._presence, everything)
-        if len(everything) == 1 or (whole < _SURELY_ABSENT and not thorough):
-            return self._with_others(whole, everything), everything
-        best, frames = whole, self._showing(everything, whole)
+        """Return the log-odds that the window shows the query, and the frames that show it.
+
+        Shots are read one by one: of frames of several scenes together little can be told.
+        """
+        shots = split_at_cuts(self.scores.batch.images)
+        if len(shots) == 1:
+            return self._part(shots[0], thorough=thorough)
+        parts = [self._part(shot, thorough=False) for shot in shots]
+        best = max(odds for odds, _ in parts)
+        showing = [frames for odds, frames in parts if odds > 0]
+        if not showing:
+            return best, tuple(place for shot in shots for place in shot)
+        return best, tuple(range(showing[0][0], showing[-1][-1] + 1))
+
+    def _part(self, places: tuple[int, ...], *, thorough: bool) -> tuple[float, tuple[int, ...]]:
+        """Return the log-odds that frames of one shot show the query, and those that show it."""
+        whole = self._ask(self._presence, places)
+        if len(places) == 1 or (whole < _SURELY_ABSENT and not thorough):
+            return self._with_others(whole, places), places
+        best, frames = whole, self._showing(places, whole)
         if self._halves:
             best = max(best, *self._halves)
         if not frames:
-            return self._with_others(best, everything), everything
+            return self._with_others(best, places), places
         moment = tuple(range(frames[0], frames[-1] + 1))
         return self._with_others(best, moment), moment
 
@@ -167,10 +183,13 @@ class _Reading:
         return sorted(found)
 
     def _with_others(self, presence: float, places: tuple[int, ...]) -> float:
-        """Add the checks that need several frames, asked about the moment alone."""
+        """Add the checks that need several frames, asked about the shot of the moment; of what is
+        surely absent nothing is asked."""
         if not self._others:
             return presence
-        others = self._ask(self._others, places)
+        if self._presence and presence < _SURELY_ABSENT:
+            return presence + math.log(_UNASKED)
+        others = self.scores.log_odds_of_shot(self._others, places)
         return _logit(_sigmoid(presence) * _sigmoid(others))
 
     def _ask(self, checks: Sequence[Check], places: tuple[int, ...]) -> float:

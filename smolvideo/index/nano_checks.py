@@ -14,8 +14,8 @@ SHAPES = ("circle", "square", "triangle", "star", "cross")
 BACKGROUNDS = ("white", "grey", "black", "brown")
 DIRECTIONS = ("left", "right", "up", "down")
 SIZES = ("small", "large")
-_DOES = (*(f"it moves {way}" for way in DIRECTIONS), "it stands still")
-_HAPPENS = ("it appears", "it disappears", "it stands still")
+_STILL = "it stands still"
+_DOES = (*(f"it moves {way}" for way in DIRECTIONS), _STILL)
 
 _COLOUR = rf"(?P<colour>{'|'.join(COLOURS)})"
 _ANYTHING = "thing|object|shape|figure|something|anything|one"
@@ -119,26 +119,24 @@ def _checks_of_acts(
     found: re.Match[str], acts: re.Match[str] | None, named: str, shape: str
 ) -> Iterator[Check]:
     """Yield checks for what a thing does."""
-    moves = (found["moves"] or "").lower() == "moving" or bool(
-        acts and not acts["happens"] and not acts["turns"]
-    )
+    act = (found["moves"] or "").lower()
+    does = _STILL if act == "still" else ""
     if acts and acts["way"]:
-        way = DIRECTIONS.index(acts["way"].lower())
-        question = f"Which way does the {named} move?"
-        yield Check(question, DIRECTIONS, way, is_presence=False)
-    elif moves:
-        question = f"Does the {shape} move?" if shape else "Does anything move?"
-        yield Check(question, YES_NO, 0, is_presence=False)
-    does = _DOES[-1] if (found["moves"] or "").lower() == "still" else ""
-    if acts and acts["happens"]:
-        word = acts["happens"].lower().rstrip("s")
-        does = f"it {word}s" if word.endswith("appear") else _DOES[-1]
+        does = f"it moves {acts['way'].lower()}"
     elif acts and acts["turns"]:
         does = f"it turns {acts['turns'].lower()}"
-    if does:
-        choices = tuple(dict.fromkeys((does, *_HAPPENS, *_DOES)))
-        question = f"What does the {named} do?"
-        yield Check(question, choices, choices.index(does), is_presence=False)
+    elif acts and acts["happens"]:
+        word = acts["happens"].lower().rstrip("s")
+        does = f"it {word}s" if word.endswith("appear") else _STILL
+    elif acts or act == "moving":
+        question = f"Does the {shape} move?" if shape else "Does anything move?"
+        yield Check(question, YES_NO, 0, is_presence=False)
+    if not does:
+        return
+    # "Which way does it move?" has a way for what stands still, too.
+    choices = _DOES if does in _DOES else (does, _STILL)
+    question = f"What does the {named} do?"
+    yield Check(question, choices, choices.index(does), is_presence=False)
 
 
 def _with_article(words: str) -> str:

@@ -10,9 +10,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 
 from smolvideo.calibration import IDENTITY, Scale, kept_calibration
@@ -23,7 +23,7 @@ from smolvideo.frames import FrameBatch
 from smolvideo.index.checks import YES_NO, Check
 from smolvideo.index.confirm import Finding, confirm, doubt_of, text_finding
 from smolvideo.index.entries import IndexedWindow, cues_between
-from smolvideo.index.frame_scores import FrameScores, WindowDecoder
+from smolvideo.index.frame_scores import FrameScores, WindowDecoder, WindowFrames
 from smolvideo.index.hits import SearchResult
 from smolvideo.index.merge import merge_findings
 from smolvideo.index.options import IndexOptions
@@ -251,17 +251,21 @@ class VideoSearch:
         with Prefetcher(videos, look, threads=min(2, os.cpu_count() or 1), max_items=3) as ahead:
             for group, batches in ahead:
                 try:
-                    for one, batch in zip(group, batches, strict=True):
+                    for one, seen in _with_neighbours(group, batches):
                         done += 1
                         self.on_progress(Progress("find", done, len(candidates)))
-                        if isinstance(batch, SmolVideoError):
-                            self._failed[one.video.path] = str(batch)
+                        if isinstance(seen, SmolVideoError):
+                            self._failed[one.video.path] = str(seen)
                             continue
                         self._notices |= dict.fromkeys(
-                            notices_for_model(engine.checkpoint, [batch])
+                            notices_for_model(engine.checkpoint, [seen.batch])
                         )
                         scores = FrameScores(
-                            engine, batch, options=self.options.index.prompt_options, scale=scale
+                            engine,
+                            seen.batch,
+                            around=seen,
+                            options=self.options.index.prompt_options,
+                            scale=scale,
                         )
                         findings.append(
                             confirm(
@@ -283,6 +287,30 @@ class VideoSearch:
         if self._loaded is None:
             self._loaded = self.engine()
         return self._loaded
+
+
+def _with_neighbours(
+    group: Sequence[Candidate], batches: Iterable[FrameBatch | SmolVideoError]
+) -> Iterator[tuple[Candidate, WindowFrames | SmolVideoError]]:
+    """Yield the windows of one video with their frames, and those of the windows next to each; the
+    frames of three windows are in memory at a time."""
+    decoded = (
+        one if isinstance(one, SmolVideoError) else WindowFrames(candidate.window, one)
+        for candidate, one in zip(group, batches, strict=True)
+    )
+    before: WindowFrames | None = None
+    for candidate, (here, after) in zip(group, pairwise(chain(decoded, [None])), strict=True):
+        if not isinstance(here, WindowFrames):
+            assert here is not None
+            before = None
+            yield candidate, here
+            continue
+        number = candidate.window.number
+        first = before if before is not None and before.window.number == number - 1 else None
+        is_next = isinstance(after, WindowFrames) and after.window.number == number + 1
+        last = after if is_next and isinstance(after, WindowFrames) else None
+        before = here
+        yield candidate, replace(here, before=first, after=last)
 
 
 def _doubts(

@@ -11,8 +11,8 @@ precision is over all windows, ranked by their scores. The control is the same i
 a film of grey frames; its chance level is the share of relevant windows. Boundaries are those of
 the best hit of each query within the true scene.
 
-Prints one JSON line; the exit code is 1 for a mAP below 0.93, a control above chance by 0.1, or
-fewer than 80 % of the boundaries within a sampling step.
+Prints one JSON line (``.github/bench/find-quality.json``); the exit code is 1 for a mAP below 0.93,
+a control above chance by 0.1, or fewer than 80 % of the boundaries within a sampling step.
 """
 
 import argparse
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support.longfilm import TrueChapter
 
+from smolvideo.bench.report import machine
 from smolvideo.engines import Engine, load_engine
 from smolvideo.formatting import format_clock
 from smolvideo.frames import SYNTHETIC_COMMENT
@@ -191,15 +192,15 @@ def search_all(
     engine: Engine, folder: Path, film: Path, queries: Sequence[Query], options: IndexOptions
 ) -> tuple[dict[str, list[Finding]], float, float, float]:
     """Index a film and search all queries; return the findings of every window, the sampling step,
-    and the seconds of both."""
+    and the CPU seconds of both."""
     path = folder / f"{film.stem}.sqlite"
-    started = time.perf_counter()
+    started = time.process_time()
     with IndexStore(path) as store:
         for done in IndexRun(engine.checkpoint, lambda: engine, options, store).run(
             list_items([film])
         ):
             assert done.outcome == "made", done
-    indexed = time.perf_counter() - started
+    indexed = time.process_time() - started
     chosen = SearchOptions(limit=1000, min_score=0.5, max_candidates=10_000, index=options)
     found = {}
     with open_scope(path, (), chosen) as scope:
@@ -207,7 +208,7 @@ def search_all(
         for query in queries:
             candidates = search.candidates(query.text)
             found[query.text], _ = search.confirm(query.text, candidates)
-    searched = time.perf_counter() - started - indexed
+    searched = time.process_time() - started - indexed
     return found, options.window_seconds / options.max_frames, indexed, searched
 
 
@@ -304,14 +305,16 @@ def main() -> int:
                 f"{precision if precision is None else round(precision, 3)} {query.text}\n"
             )
     result = {
+        "seed": given.seed,
         "minutes": round(chapters[-1].end_seconds / 60, 2),
         "scenes": len(chapters),
         "at_shot_changes": given.at_shot_changes,
         "step_seconds": step,
         "scores": scores,
         "grey": {"queries": control["queries"], "map": control["map"], "chance": control["chance"]},
-        "index_seconds": round(indexed, 1),
-        "search_seconds_per_query": round(searched / (len(seen) + len(said)), 2),
+        "index_cpu_seconds": round(indexed, 1),
+        "search_cpu_seconds_per_query": round(searched / (len(seen) + len(said)), 2),
+        "machine": machine(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
     everything = scores["all"]

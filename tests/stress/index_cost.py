@@ -5,8 +5,9 @@
 
 The weights are random: times are those of the real ones, notes are not. CPU seconds of this process
 on one thread, as other programs share the machine; decoding runs in processes of its own and is not
-in them. Prints one JSON line: seconds of indexing and of a first search per hour of video, and what
-the cost model of ``smolvideo plan`` predicts for the windows.
+in them. Prints one JSON line (``.github/bench/index-cost.json``): seconds of indexing and of a
+first search per hour of video, and what the cost model of ``smolvideo plan`` predicts for the
+windows.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from smolvideo.bench.report import write_random_weights
+from smolvideo.bench.report import machine, write_random_weights
 from smolvideo.cost import ModelCost, PromptSize, measure_rates, predict_uncorrected
 from smolvideo.engines import FeatureCache, load_engine
 from smolvideo.frames import FramePlan, VideoMetadata
@@ -78,6 +79,7 @@ def main() -> int:
         "predicted_seconds_per_hour": round(one.without_load * status.windows / status.hours),
         "search_seconds_per_hour": round(searched / status.hours),
         "frames_read": found.searched["frames"],
+        "machine": machine(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
     return 0

@@ -5,7 +5,8 @@
 Indexes a folder with duplicates, broken files and hostile names twice: undisturbed, and killed with
 SIGKILL at random windows, in the middle with a second process on the same index. Then all rows are
 compared. With ``--windows`` a large index is filled with notes, and searches in it are timed.
-Prints one JSON line; the exit code is 1 for a difference, and for a median above 50 ms.
+Prints one JSON line (``.github/bench/index-kill.json``); the exit code is 1 for a difference, and
+for a median above 50 ms.
 """
 
 import argparse
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support.manyvideos import make_folder
 
+from smolvideo.bench.report import machine
 from smolvideo.index import IndexStore
 from smolvideo.index.claims import this_process
 from smolvideo.index.entries import IndexedWindow
@@ -182,6 +184,7 @@ def main() -> int:
             times = time_searches(base, given.windows, random)
             result |= {"searched_windows": given.windows, "milliseconds": times}
             equal &= times["median"] <= MAX_MILLISECONDS
+    result["machine"] = machine()
     sys.stdout.write(json.dumps(result) + "\n")
     return int(not equal)
 
