@@ -3,13 +3,16 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.project import ROOT
 
 from smolvideo.engines import Engine, load_engine
-from smolvideo.errors import UsageError
+from smolvideo.errors import SourceError, UsageError
+from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.index import (
     IndexOptions,
     IndexStore,
@@ -22,8 +25,11 @@ from smolvideo.index.build import IndexRun
 from smolvideo.index.checks import YES_NO, log_odds
 from smolvideo.index.claims import this_process
 from smolvideo.index.entries import IndexedWindow
+from smolvideo.index.frame_scores import WindowFrames, split_at_cuts
 from smolvideo.index.query_checks import checks_of
-from smolvideo.index.text_match import match_texts
+from smolvideo.index.search import _with_neighbours
+from smolvideo.index.search_types import Candidate, SearchedVideo
+from smolvideo.index.text_match import NO_MATCH, match_texts
 from smolvideo.models import open_checkpoint
 from smolvideo.subtitles import Cue
 from smolvideo.summaries import list_items
@@ -266,7 +272,7 @@ def test_checks_of_nano_are_in_the_words_of_its_training() -> None:
     ]
     assert questions("Red circle moving left past a blue square.") == [
         ("Is there a red circle?", "yes"),
-        ("Which way does the red circle move?", "left"),
+        ("What does the red circle do?", "it moves left"),
         ("Is there a blue square?", "yes"),
     ]
     for query, caption in (("the word stop", "STOP"), ("number 42", "42"), ("EXIT", "EXIT")):
@@ -323,6 +329,70 @@ def test_words_that_nano_cannot_check_are_named(query: str, unchecked: tuple[str
     notices = asked.notices(open_checkpoint("nano"))
     assert len(notices) == bool(unchecked)
     assert all(f"`{word}`" in notices[0] for word in unchecked)
+
+
+@pytest.mark.parametrize("act", ["moves right", "stands still", "moving"])
+def test_what_stands_still_is_a_choice_beside_every_way(act: str) -> None:
+    *_, check = checks_of(f"a red star {act}", open_checkpoint("nano")).checks
+    assert ("it stands still" in check.choices) == (act != "moving")
+    assert not check.is_presence
+
+
+def window_frames(number: int, greys: Sequence[int]) -> WindowFrames:
+    """A window of 4 seconds with a frame of one grey each second."""
+    images = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in greys])
+    start = 4.0 * number
+    times = tuple(float(n) for n in range(len(greys)))
+    metadata = VideoMetadata(8, 8, 12.0)
+    return WindowFrames(
+        IndexedWindow(number, start, start + 4, tuple(start + t for t in times)),
+        FrameBatch(images, times, metadata),
+    )
+
+
+def test_frames_are_split_at_cuts() -> None:
+    def shots(*greys: int) -> list[tuple[int, ...]]:
+        return split_at_cuts(window_frames(0, greys).batch.images)
+
+    assert shots(9) == [(0,)]
+    assert shots(9, 9, 12, 12) == [(0, 1, 2, 3)]
+    assert shots(9, 9, 9, 99, 99, 99, 200) == [(0, 1, 2), (3, 4, 5), (6,)]
+    assert shots(0, 20, 40, 60) == [(0, 1, 2, 3)], "a pan changes all the time"
+
+
+def test_motion_is_asked_over_the_shot_beyond_the_window() -> None:
+    before, here, after = (
+        window_frames(n, greys)
+        for n, greys in enumerate([(0, 0, 50, 50), (50, 50, 99, 99), (99, 200, 200, 200)])
+    )
+    seen = replace(here, before=before, after=after)
+    first = seen.of_shot((0, 1))
+    assert first is not None
+    assert [int(image.max()) for image in first.images] == [50] * 4
+    assert first.pts_seconds == (0.0, 1.0, 2.0, 3.0)
+    last = seen.of_shot((2, 3))
+    assert last is not None
+    assert ([int(one.max()) for one in last.images], last.pts_seconds) == ([99] * 3, (0, 1, 2))
+    assert seen.of_shot((1,)) is None, "it does not touch the border of the window"
+    assert replace(here, after=after).of_shot((0, 1)) is None
+
+
+def test_windows_next_to_each_other_see_each_other() -> None:
+    def candidate(number: int) -> Candidate:
+        window = window_frames(number, (number,)).window
+        return Candidate(SearchedVideo("a.mp4"), window, NO_MATCH)
+
+    numbers = (0, 1, 3, 4, 5)
+    frames: list[FrameBatch | SourceError] = [window_frames(n, (n,)).batch for n in numbers]
+    frames[3] = SourceError("broken")
+    found = [*_with_neighbours([candidate(n) for n in numbers], frames)]
+    around = [
+        tuple(one and one.window.number for one in (seen.before, seen.after))
+        if isinstance(seen, WindowFrames)
+        else str(seen)
+        for _, seen in found
+    ]
+    assert around == [(None, 1), (0, None), (None, None), "broken", (None, None)]
 
 
 def test_log_odds_are_those_of_all_checks_together() -> None:
