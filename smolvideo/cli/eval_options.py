@@ -105,7 +105,7 @@ class ProtocolFlags(Flags, section="Protocol"):
         type=click.Choice(PROMPTS),
         show_default="smolvlm; open with --scoring options",
         help="official: CinePile's own. smolvlm: the closest to the protocol of SmolVLM's "
-        "authors. lmms-eval: as in that tool. plain, open: of this project.",
+        "authors. lmms-eval, vlmevalkit: as in that tool. plain, open: of this project.",
     )
     extractor: ExtractorName = flag(
         type=click.Choice(EXTRACTORS),

@@ -1,6 +1,8 @@
 """Benchmark prompts, character by character, next to the source of each."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import tinymodels
@@ -8,6 +10,8 @@ from support.project import ROOT
 
 from smolvideo.engines import load_engine
 from smolvideo.errors import UsageError
+from smolvideo.evals.datasets.registry import SCHEMAS
+from smolvideo.evals.datasets.schemas.schema import RowPlace
 from smolvideo.evals.protocol import PROMPTS, format_question
 from smolvideo.evals.protocol.prompts import check_prompt
 from smolvideo.models.checkpoint import Checkpoint
@@ -179,6 +183,42 @@ def test_prompt_equals_its_source(prompt, benchmark, options, subtitles, expecte
     assert format_question(prompt, benchmark, QUESTION, options, subtitles).text == expected
 
 
+RECORDED = json.loads((ROOT / "tests" / "golden" / "eval-prompts.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "recorded", RECORDED["prompts"], ids=lambda one: f"{one['prompt']}-{one['benchmark']}"
+)
+def test_prompt_equals_what_the_tool_itself_builds(recorded: dict[str, Any]) -> None:
+    """Recorded by tests/stress/record_prompts.py, which runs the tools' own functions."""
+    benchmark = recorded["benchmark"]
+    if "row" in recorded:
+        item = SCHEMAS[benchmark].item(recorded["row"], RowPlace(0, "action_antonym"))
+        asked = (item.question, item.options, item.subtitles)
+    else:  # the tool has files of its own
+        asked = ("Who sits down first? Choose one.", recorded["options"], None)
+    made = format_question(recorded["prompt"], benchmark, *asked)
+    assert (made.instruction, made.text) == (recorded["before"], recorded["text"])
+
+
+def test_every_prompt_of_another_tool_is_recorded() -> None:
+    tools = RECORDED["commits"].keys()
+    prompts = {(prompt, name) for name, one in SCHEMAS.items() for prompt in one.prompts}
+    recorded = {(one["prompt"], one["benchmark"]) for one in RECORDED["prompts"]}
+    assert {one for one in prompts if one[0] in tools} == recorded
+
+
+@pytest.mark.parametrize(("benchmark", "before"), [("video-mme", ""), ("worldsense", "Carefully")])
+def test_vlmevalkit_lists_subtitles_before_the_question(benchmark: str, before: str) -> None:
+    asked = format_question("vlmevalkit", benchmark, QUESTION, FOUR, "Hello.")
+    assert (asked.instruction or "").startswith(before)
+    expected = (
+        "\nThese are the frames of a video. This video's subtitles are listed below:\nHello.\n"
+        "Select the best answer to the following"
+    )
+    assert asked.text.startswith(expected)
+
+
 def test_prompts_for_other_benchmarks_are_errors() -> None:
     for prompt, benchmark in (("official", "mvbench"), ("lmms-eval", "jsonl")):
         with pytest.raises(UsageError, match="is made for") as raised:
@@ -192,7 +232,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
     return load_engine(str(folder), device="cpu").checkpoint
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("prompt", [one for one in PROMPTS if one != "vlmevalkit"])
 def test_instruction_precedes_the_frames(prompt: str, checkpoint: Checkpoint) -> None:
     asked = format_question(prompt, "cinepile", QUESTION, FIVE, SUBTITLES)  # type: ignore[arg-type]
     batch = load_frames(ROOT / "samples" / "circle_right.mp4", FrameSampling(max_frames=2))
@@ -213,7 +253,7 @@ def test_instruction_precedes_the_frames(prompt: str, checkpoint: Checkpoint) ->
 
 def test_hint_names_the_compatible_prompts() -> None:
     for prompt, benchmark, fitting in (
-        ("official", "mvbench", "one of `smolvlm`, `lmms-eval`, `plain`, `open`"),
+        ("official", "mvbench", "one of `smolvlm`, `lmms-eval`, `vlmevalkit`, `plain`, `open`"),
         ("lmms-eval", "jsonl", "one of `smolvlm`, `plain`, `open`"),
     ):
         with pytest.raises(UsageError, match=f"not for `{benchmark}`") as raised:

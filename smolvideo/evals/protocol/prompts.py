@@ -3,10 +3,12 @@
 ``official``   CinePile's own.
 ``smolvlm``    the prompts of SmolVLM's authors, for the benchmarks for which they published some.
 ``lmms-eval``  that of the benchmark's task in lmms-eval.
+``vlmevalkit`` the messages of the benchmark in VLMEvalKit, in their order, texts joined by a line
+               break; its adapters for single models change them further.
 ``plain``      ours: the question, the options with letters, one sentence.
 ``open``       ours: the question alone, no options; for ``--scoring options``.
 
-The first three are in the files of the benchmarks, with their sources.
+The first four are in the files of the benchmarks, with their sources.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,7 @@ from smolvideo.errors import UsageError
 from smolvideo.evals.datasets.registry import SCHEMAS
 from smolvideo.evals.datasets.schemas.schema import FormatQuestion, QuestionText, dotted
 
-PromptName = Literal["official", "smolvlm", "lmms-eval", "plain", "open"]
+PromptName = Literal["official", "smolvlm", "lmms-eval", "vlmevalkit", "plain", "open"]
 PROMPTS: tuple[PromptName, ...] = get_args(PromptName)
 
 

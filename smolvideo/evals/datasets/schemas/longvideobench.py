@@ -3,6 +3,7 @@
 Columns and prompt: EvolvingLMMs-Lab/lmms-eval@03a5823f, tasks/longvideobench (``option0`` to
 ``option4``, unused ones ``N/A``); the JSON file ``lvb_val.json`` has ``candidates`` instead. Its
 subtitles are JSON files, which are not read.
+``vlmevalkit`` prompt: open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/longvideobench.py.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> 
     return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}\n"
 
 
+def _vlmevalkit(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}\n{DIRECT_LETTER}"
+
+
 class LongVideoBench(Schema):
     name = "longvideobench"
     title = "LongVideoBench: up to an hour, questions about a moment."
@@ -39,7 +44,7 @@ class LongVideoBench(Schema):
     )
     hub: ClassVar = {"main": HubFilePattern("longvideobench/LongVideoBench", r"lvb_val\.json")}
     lmms_eval_task = ("longvideobench_val_v", "lvb_acc")
-    prompts: ClassVar = {"lmms-eval": _lmms_eval}
+    prompts: ClassVar = {"lmms-eval": _lmms_eval, "vlmevalkit": _vlmevalkit}
     file_pattern = r"lvb_val\.json|validation-.*\.parquet"
 
     def item(self, row: Row, place: RowPlace) -> EvalItem:

@@ -3,6 +3,7 @@
 Files: open-compass/VLMEvalKit@06d45c58, vlmeval/dataset/mlvu.py (``json/1_plotQA.json``, videos in
 ``video/1_plotQA``; tasks 8 and 9 have open answers); MLVU_dev, whose questions end with their
 options, and the prompt: EvolvingLMMs-Lab/lmms-eval@54ad0f88, tasks/mlvu.
+``vlmevalkit`` prompt: open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/mlvu.py.
 """
 
 import re
@@ -14,7 +15,14 @@ from smolvideo.evals.datasets.option_notation import (
     index_of_text,
     validate_options,
 )
-from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, bracketed, split_question
+from smolvideo.evals.datasets.schemas.schema import (
+    WATCH_CAREFULLY,
+    QuestionText,
+    RowPlace,
+    Schema,
+    bracketed,
+    split_question,
+)
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
     Row,
@@ -40,6 +48,11 @@ def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> 
     return f"{question}\n{bracketed(options)}\nOnly give the best option.\nBest option: ("
 
 
+def _vlmevalkit(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    listed = f"Question: {question}\nOptions:\n{bracketed(options)}"
+    return QuestionText(WATCH_CAREFULLY, f"{listed}\n\nOnly give the best option.")
+
+
 class Mlvu(Schema):
     name = "mlvu"
     title = "MLVU: long videos, seven tasks."
@@ -50,7 +63,7 @@ class Mlvu(Schema):
     )
     hub: ClassVar = {"main": HubFilePattern("MLVU/MVLU", r"MLVU/json/[1-7]_[^/]*\.json")}
     lmms_eval_task = ("mlvu_dev", "mlvu_percetion_score")
-    prompts: ClassVar = {"lmms-eval": _lmms_eval}
+    prompts: ClassVar = {"lmms-eval": _lmms_eval, "vlmevalkit": _vlmevalkit}
     mean_over = "task"
     file_pattern = r"[1-7]_\w+\.json"
 

@@ -2,7 +2,8 @@
 
 Files: https://huggingface.co/datasets/OpenGVLab/MVBench. Prompts: ``smolvlm``,
 mfarre/smol-vision@e858d403, the sibling of eval/inference_video_mcqa_videomme.py; ``lmms-eval``,
-EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/mvbench.
+EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/mvbench; ``vlmevalkit``,
+open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/mvbench.py.
 """
 
 from collections.abc import Sequence
@@ -88,6 +89,16 @@ def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> 
     return f"Question:{question}\nOption:\n{bracketed(options)}\nOnly give the best option.\n"
 
 
+def _vlmevalkit(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    opening = (
+        "Carefully watch the video and pay attention to the cause and sequence of events, the "
+        "detail and movement of objects, and the action and pose of persons. Based on your "
+        "observations, select the best option that accurately addresses the question.\n"
+    )
+    listed = f"Question: {question}\nOptions:\n{bracketed(options)}"
+    return QuestionText(opening, f"{listed}\n\nOnly give the best option.\nBest option:(")
+
+
 class MvBench(Schema):
     name = "mvbench"
     title = "MVBench: twenty tasks on short videos."
@@ -99,7 +110,11 @@ class MvBench(Schema):
     hub: ClassVar = {"main": HubFilePattern("OpenGVLab/MVBench", r"json/[^/]*\.json")}
     suffixes = (".json",)
     lmms_eval_task = ("mvbench", "mvbench_accuracy")
-    prompts: ClassVar = {"smolvlm": smolvlm_prompt, "lmms-eval": _lmms_eval}
+    prompts: ClassVar = {
+        "smolvlm": smolvlm_prompt,
+        "lmms-eval": _lmms_eval,
+        "vlmevalkit": _vlmevalkit,
+    }
     official_extractor = "lmms-eval:mvbench"
     mean_over = "task"
     has_cut_videos = True

@@ -100,6 +100,23 @@ class Schema:
         return None
 
 
+WATCH_CAREFULLY = (
+    "Carefully watch this video and pay attention to every detail. Based on your observations, "
+    "select the best option that accurately addresses the question."
+)
+"""Opening of WorldSense's and MLVU's questions in VLMEvalKit."""
+
+
+def vlmevalkit_frames(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    """VLMEvalKit's texts after the frames of Video-MME and WorldSense."""
+    given = f"This video's subtitles are listed below:\n{subtitles}\n" if subtitles else ""
+    return (
+        f"\nThese are the frames of a video. {given}Select the best answer to the following "
+        "multiple-choice question based on the video. Respond with only the letter (A, B, C, or D) "
+        f"of the correct option.\n\nQuestion: {question}\n{dotted(options)}\nAnswer: "
+    )
+
+
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:
     """Split a question whose last lines are its options, ``A. red`` or ``(A) red``.
 

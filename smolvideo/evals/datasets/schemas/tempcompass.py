@@ -3,6 +3,7 @@
 Files: llyx97/TempCompass@87d5cf37, questions/multi-choice.json (video → aspect → questions, which
 end with their options); the table with ``video_id`` and ``dim``, and the prompt:
 EvolvingLMMs-Lab/lmms-eval@683a0a0c and 06f392e6, tasks/tempcompass.
+``vlmevalkit`` prompt: open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/tempcompass.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,10 @@ def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> 
     return f"{question}\n{dotted(options)}\nPlease directly give the best option:"
 
 
+def _vlmevalkit(question: str, options: Sequence[str], subtitles: str | None) -> str:
+    return f"{question}\n{dotted(options)}\n\nPlease directly give the best option:"
+
+
 class TempCompass(Schema):
     name = "tempcompass"
     title = "TempCompass: what changes over time."
@@ -42,7 +47,7 @@ class TempCompass(Schema):
         "main": HubFilePattern("lmms-lab/TempCompass", r"multi-choice/test-.*\.parquet")
     }
     lmms_eval_task = ("tempcompass-multi-choice", "avg_accuracy")
-    prompts: ClassVar = {"lmms-eval": _lmms_eval}
+    prompts: ClassVar = {"lmms-eval": _lmms_eval, "vlmevalkit": _vlmevalkit}
     file_pattern = r"multi-choice\.json|test-.*\.parquet"
 
     def rows(self, file: Path) -> Sequence[Row]:

@@ -2,7 +2,8 @@
 
 File: https://huggingface.co/datasets/lmms-lab/Video-MME. Prompts: ``smolvlm``,
 mfarre/smol-vision@e858d403, eval/inference_video_mcqa_videomme.py; ``lmms-eval``,
-EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/videomme.
+EvolvingLMMs-Lab/lmms-eval@75571cfe, tasks/videomme; ``vlmevalkit``,
+open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/videomme.py.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from smolvideo.evals.datasets.schemas.schema import (
     bracketed,
     dotted,
     text_groups,
+    vlmevalkit_frames,
 )
 from smolvideo.evals.datasets.table_files import (
     HubFilePattern,
@@ -61,7 +63,11 @@ class VideoMme(Schema):
     )
     hub: ClassVar = {"main": HubFilePattern("lmms-lab/Video-MME", r"videomme/test-.*\.parquet")}
     lmms_eval_task = ("videomme", "videomme_perception_score")
-    prompts: ClassVar = {"smolvlm": _smolvlm, "lmms-eval": _lmms_eval}
+    prompts: ClassVar = {
+        "smolvlm": _smolvlm,
+        "lmms-eval": _lmms_eval,
+        "vlmevalkit": vlmevalkit_frames,
+    }
     official_extractor = "lmms-eval:videomme"
 
     def item(self, row: Row, place: RowPlace) -> EvalItem:

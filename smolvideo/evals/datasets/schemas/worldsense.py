@@ -3,6 +3,7 @@
 Files: open-compass/VLMEvalKit@00fff545, vlmeval/dataset/worldsense.py (``worldsense_qa.json``:
 video → its columns and ``task0``, ``task1`` …; ``WorldSense.tsv``). Prompt:
 EvolvingLMMs-Lab/lmms-eval@0cf4eccd, tasks/worldsense, which speaks of the sound in any case.
+``vlmevalkit`` prompt: open-compass/VLMEvalKit@e8e78f05, vlmeval/dataset/worldsense.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from smolvideo.evals.datasets.option_notation import index_of_letter, strip_option_letters
-from smolvideo.evals.datasets.schemas.schema import RowPlace, Schema, dotted, text_groups
+from smolvideo.evals.datasets.schemas.schema import (
+    WATCH_CAREFULLY,
+    QuestionText,
+    RowPlace,
+    Schema,
+    dotted,
+    text_groups,
+    vlmevalkit_frames,
+)
 from smolvideo.evals.datasets.table_files import HubFilePattern, Row, as_list, read_json, text_of
 from smolvideo.evals.item import EvalItem
 
-_SYSTEM = (
-    "Carefully watch this video and pay attention to every detail. Based on your observations, "
-    "select the best option that accurately addresses the question."
-)
 _SELECT = (
     "Select the best answer to the following multiple-choice question based on the video. Respond "
     "with only the letter (A, B, C, or D) of the correct option.\n"
@@ -32,7 +37,11 @@ def _lmms_eval(question: str, options: Sequence[str], subtitles: str | None) -> 
         )
     else:
         shown = "These are the frames of a video and the corresponding audio. "
-    return f"{_SYSTEM}\n{shown}{_SELECT}{question}\n{dotted(options)}\n"
+    return f"{WATCH_CAREFULLY}\n{shown}{_SELECT}{question}\n{dotted(options)}\n"
+
+
+def _vlmevalkit(question: str, options: Sequence[str], subtitles: str | None) -> QuestionText:
+    return QuestionText(WATCH_CAREFULLY, vlmevalkit_frames(question, options, subtitles))
 
 
 class WorldSense(Schema):
@@ -45,7 +54,7 @@ class WorldSense(Schema):
     )
     hub: ClassVar = {"main": HubFilePattern("honglyhly/WorldSense", r"worldsense_qa\.json")}
     lmms_eval_task = ("worldsense", "worldsense_score")
-    prompts: ClassVar = {"lmms-eval": _lmms_eval}
+    prompts: ClassVar = {"lmms-eval": _lmms_eval, "vlmevalkit": _vlmevalkit}
     file_pattern = r"worldsense_qa\.json|WorldSense\.tsv"
 
     def rows(self, file: Path) -> Sequence[Row]:
