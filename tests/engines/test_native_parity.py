@@ -120,7 +120,7 @@ def test_published_shapes_equal_transformers(
     # With some other seeds the logits of the two most likely tokens differ by only 2e-6.
     seed = 1 if name == "SmolVLM-Instruct" else 0
     folder = tinymodels.make_cut(processor_files / name, tmp_path / name, seed=seed)
-    assert_equal(folder, prompts_for(folder, 2), monkeypatch, tokens=10)
+    assert_equal(folder, prompts_for(folder, 1), monkeypatch, tokens=10)
     shutil.rmtree(folder)  # half a gigabyte for the big ones, and pytest keeps three runs
 
 

@@ -5,17 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM, attention, model
 from smolvideo.network.model import Head
 from smolvideo.network.quantized import Int8Weight
 from smolvideo.network.vision import pixel_shuffle
 from smolvideo.train.nano_config import (
     NANO,
-    corpus,
     init_weights,
     save_checkpoint,
     special_id,
-    train_tokenizer,
 )
 
 
@@ -26,7 +25,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = SmolVLM(NANO)
     init_weights(network)
-    save_checkpoint(folder, network, train_tokenizer(corpus()), {})
+    save_checkpoint(folder, network, open_checkpoint("nano").tokenizer, {})
     return folder
 
 

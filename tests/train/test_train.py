@@ -57,7 +57,7 @@ from smolvideo.train.world.question import Question
 SMALL: dict[str, Any] = {
     "pictures_per_step": 16,
     "frames_per_step": 12,
-    "examine_videos": 6,
+    "examine_videos": 3,
     "examine_frames": (2,),
 }
 """Options of short trainings, for tests in which sizes of steps and evaluations do not matter."""
