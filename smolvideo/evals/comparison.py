@@ -7,6 +7,7 @@ from typing import Any
 from smolvideo.errors import UsageError
 from smolvideo.evals.grouping import group_items
 from smolvideo.evals.item import EvalItem
+from smolvideo.evals.power import detectable_difference, questions_needed
 from smolvideo.evals.run_folder import EvalAnswer, RunFolder
 from smolvideo.evals.settings import Condition
 from smolvideo.evals.statistics import PairedComparison, compare_pairs
@@ -44,7 +45,12 @@ class Comparison:
 
 
 def _pair_as_json(pair: PairedComparison) -> dict[str, Any]:
-    return {**asdict(pair), "difference": pair.difference}
+    return {
+        **asdict(pair),
+        "difference": pair.difference,
+        "detectable_difference": detectable_difference(pair),
+        "questions_needed": questions_needed(pair),
+    }
 
 
 def compare_runs(

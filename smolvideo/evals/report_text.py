@@ -6,6 +6,7 @@ from typing import Any
 from smolvideo.calibration import Reliability
 from smolvideo.engines import format_dtype
 from smolvideo.evals.comparison import Comparison
+from smolvideo.evals.power import POWER, detectable_difference, questions_needed
 from smolvideo.evals.scores import EvalReport, MeanOfGroups, Score
 from smolvideo.evals.statistics import MIN_EFFECTIVE_VIDEOS, Accuracy, NoInterval, PairedComparison
 from smolvideo.sanitize import display_name, escape_controls
@@ -139,6 +140,7 @@ def comparison_remarks(comparison: Comparison) -> list[str]:
         f"the first less the second, 95 % and p, clustered by video ({counted_videos(overall)})",
         f"only the first right: {overall.only_first:,}; only the second: {overall.only_second:,}",
     ]
+    lines += _power_lines(overall)
     if overall.no_interval is not None:
         lines.append(_why_no_interval(overall, overall.no_interval))
     elif any(pair.no_interval for group in comparison.groups.values() for pair in group.values()):
@@ -148,6 +150,23 @@ def comparison_remarks(comparison: Comparison) -> list[str]:
         )
     if comparison.left_out:
         lines.append(f"{comparison.left_out:,} questions that only one run answered are left out")
+    return lines
+
+
+def _power_lines(pair: PairedComparison) -> list[str]:
+    """What these questions can show, and how many the observed difference needs."""
+    shown, needed = detectable_difference(pair), questions_needed(pair)
+    lines = []
+    if shown is not None:
+        lines.append(
+            f"a difference of {100 * shown:.1f} points is found by {pair.questions:,} such "
+            f"questions in {POWER:.0%} of cases"
+        )
+    if needed is not None:
+        lines.append(
+            f"the observed difference, {100 * abs(pair.difference):.1f} points, needs about "
+            f"{needed:,} questions for that, with as many about each video"
+        )
     return lines
 
 

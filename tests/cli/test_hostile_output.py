@@ -31,6 +31,7 @@ from smolvideo.errors import SourceError
 from smolvideo.evals.comparison import compare_runs
 from smolvideo.evals.run import EvalProgress
 from smolvideo.evals.scores import build_report
+from smolvideo.evals.suite_table import SuiteCell, SuiteTable
 from smolvideo.frames import FrameBatch, VideoMetadata
 from smolvideo.index.hits import Hit, SearchResult
 from smolvideo.index.search import ScopeCost
@@ -43,7 +44,7 @@ from smolvideo.sampling import FrameSampling
 from smolvideo.show.answer import show_footer, show_settings, stream_answer, stream_pieces
 from smolvideo.show.choices import show_choices, show_reliability
 from smolvideo.show.console import Output, SafeConsole
-from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report
+from smolvideo.show.evals import BenchmarkProgress, show_comparison, show_report, show_suite
 from smolvideo.show.evidence import show_evidence
 from smolvideo.show.filmstrip import show_filmstrip
 from smolvideo.show.find import show_cost, show_hits
@@ -221,6 +222,10 @@ SHOWING: dict[str, Callable[[Output, Path], object]] = {
         screen.out, build_report(hostile_run(folder / f"run {HOSTILE}", HOSTILE))
     ),
     "show_comparison": comparing,
+    "show_suite": lambda screen, _: show_suite(
+        screen.out,
+        SuiteTable((HOSTILE, HOSTILE), (((HOSTILE,), (SuiteCell("1.0 %", remark="1 answered"),)),)),
+    ),
     "ExamProgress": lambda screen, _: ExamProgress(screen).show(1, 2, 1, 2),
     "show_exam_report": examining,
     "show_hits": lambda screen, _: show_hits(

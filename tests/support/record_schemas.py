@@ -96,7 +96,7 @@ DEFINITIONS: dict[str, type] = {
 """Name among the ``$defs`` of schemas → the dataclass with its keys."""
 
 ADDED = {
-    "pair": ("difference",),
+    "pair": ("difference", "detectable_difference", "questions_needed"),
     "file_result": ("times_floor",),
     "exam_options": ("smolvideo",),
 }
