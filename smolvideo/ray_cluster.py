@@ -4,6 +4,7 @@ A worker that dies is replaced, and its block of rows repeated. Files must have 
 all machines. Ray Data: https://docs.ray.io/en/latest/data/data.html
 """
 
+import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -100,6 +101,8 @@ def connected(cluster: RayOptions) -> Iterator[Any]:
     import ray
     import ray.data
 
+    # Its progress, which its import sets up for stderr; `init` has no option for it.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         yield ray
         return
