@@ -1,5 +1,6 @@
-"""The CI rule for skipped tests, applied to a generated test suite."""
+"""What the conftest does for all tests: the CI rule for skips, and garbage collection."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -64,3 +65,9 @@ def test_skips_without_the_hardware_reason_fail_in_ci(
     assert counts in done.stdout, done.stdout
     assert (done.returncode == 0) is (strict == "0")
     assert ("not for the hardware: Skipped: somebody did not" in done.stdout) is (strict == "1")
+
+
+def test_collected_modules_are_no_garbage() -> None:
+    """Otherwise each garbage collection takes most of a second in a run of all tests."""
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10_000

@@ -1,6 +1,6 @@
 """Measure CPU seconds and peak memory of `frames` and `ask` over the length of a recording.
 
-    python tests/stress/long_recordings.py --minutes 10 60 180
+    python tests/stress/long_recordings.py --minutes 10 60 180 --output runs.json
 
 Four kinds of recordings: MP4 with a key frame every two seconds, transport streams with key frames
 every half second and every ten seconds, and MP4 with a single key frame. Exits with 1 if the CPU
@@ -10,13 +10,14 @@ its memory is limited.
 """
 
 import argparse
+import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +53,26 @@ KINDS = (
     Kind("ts-sparse", ".ts", 25, 10.0),
     Kind("mp4-one-key", ".mp4", 5, None),
 )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command on one recording: CPU seconds of all processes, megabytes of the largest one."""
+
+    minutes: int
+    cpu_seconds: float
+    peak_megabytes: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Runs of one command on recordings of one kind, in ascending length."""
+
+    kind: str
+    command: str
+    runs: tuple[Run, ...]
+    exponent: float
+    is_within_limits: bool
 
 
 def write_recording(kind: Kind, minutes: int, folder: Path) -> Path:
@@ -96,8 +117,8 @@ def _encode(kind: Kind, path: Path, seconds: int) -> None:
         container.mux(stream.encode(None))
 
 
-def run(command: Sequence[str], path: Path) -> tuple[float, float]:
-    """Return the CPU seconds of all processes and the megabytes of the largest one."""
+def run(command: Sequence[str], path: Path, minutes: int) -> Run:
+    """Run ``command`` on the recording; SystemExit with what it wrote to stderr if it fails."""
     words = [word.replace("{}", str(path)) for word in command]
     process = subprocess.Popen(
         [sys.executable, "-m", "smolvideo", *words],
@@ -110,39 +131,45 @@ def run(command: Sequence[str], path: Path) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: {told}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return Run(minutes, round(usage.ru_utime + usage.ru_stime, 2), round(usage.ru_maxrss / 1024))
 
 
-def measure(kinds: Sequence[Kind], lengths: Sequence[int], work: Path) -> Iterator[bool]:
-    """Print a line per kind and command; return whether it is within its limits."""
+def measure(kinds: Sequence[Kind], lengths: Sequence[int], work: Path) -> Iterator[Growth]:
+    """Print a line per kind and command, and yield its figures."""
     for kind in kinds:
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+        found: dict[str, list[Run]] = {name: [] for name in COMMANDS}
         for minutes in lengths:
             path = write_recording(kind, minutes, work)
             for name, command in COMMANDS.items():
-                found[name].append(run(command, path))
+                found[name].append(run(command, path, minutes))
             path.unlink()
         for name, runs in found.items():
-            first, last = runs[0][0], runs[-1][0]
-            exponent = math.log(last / first) / math.log(lengths[-1] / lengths[0])
-            peak = max(megabytes for _, megabytes in runs)
+            growth = runs[-1].cpu_seconds / runs[0].cpu_seconds
+            exponent = math.log(growth) / math.log(lengths[-1] / lengths[0])
             cells = "  ".join(
-                f"{minutes} min {seconds:5.2f} s {megabytes:4.0f} MB"
-                for minutes, (seconds, megabytes) in zip(lengths, runs, strict=True)
+                f"{one.minutes} min {one.cpu_seconds:5.2f} s {one.peak_megabytes:4.0f} MB"
+                for one in runs
             )
             print(f"{kind.name:12} {name:7} {cells}  exponent {exponent:.2f}", flush=True)  # noqa: T201
             grows = exponent > ALLOWED_EXPONENT and kind.key_seconds is not None
-            yield not grows and peak <= ALLOWED_MEGABYTES
+            peak = max(one.peak_megabytes for one in runs)
+            is_within = not grows and peak <= ALLOWED_MEGABYTES
+            yield Growth(kind.name, name, tuple(runs), round(exponent, 3), is_within)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=int, nargs="+", default=[10, 60, 180])
     parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS])
+    parser.add_argument("--output", type=Path, help="file for the figures as JSON")
     given = parser.parse_args()
     kinds = [kind for kind in KINDS if given.kinds is None or kind.name in given.kinds]
     with tempfile.TemporaryDirectory(prefix="smolvideo-trial-") as work:
-        return int(not all([*measure(kinds, sorted(given.minutes), Path(work))]))
+        found = [*measure(kinds, sorted(given.minutes), Path(work))]
+    if given.output is not None:
+        lines = json.dumps([asdict(one) for one in found], indent=1)
+        given.output.write_text(f"{lines}\n", encoding="utf-8")
+    return int(not all(one.is_within_limits for one in found))
 
 
 if __name__ == "__main__":
