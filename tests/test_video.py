@@ -358,7 +358,7 @@ def test_cancelled_task_ends_after_its_thread(video: Video, stage: str) -> None:
             reports.append(progress)
             if progress.stage == stage and progress.done >= 2:
                 loop.call_soon_threadsafe(reached.set)
-                go_on.wait(60)  # the step blocks until the task is cancelled
+                go_on.wait(300)  # the step blocks until the task is cancelled
 
         stream = video.astream("What is in this video?", on_progress=report)
         asking = asyncio.create_task(stream.result())
@@ -392,7 +392,7 @@ def test_aopen_can_be_cancelled_and_raises_in_the_task(tiny: Path) -> None:
         def report(progress: Progress) -> None:
             if progress.stage == "decode":
                 loop.call_soon_threadsafe(decoding.set)
-                go_on.wait(60)
+                go_on.wait(300)
 
         asking = asyncio.create_task(smolvideo.aask(tiny, CIRCLE, WHAT, on_progress=report))
         await decoding.wait()

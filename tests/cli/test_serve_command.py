@@ -118,7 +118,7 @@ def test_server_says_where_it_is_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert process.stderr is not None
     lines = [process.stderr.readline() for _ in range(2)]
     process.send_signal(signal.SIGINT)
-    out, rest = process.communicate(timeout=60)
+    out, rest = process.communicate(timeout=300)
     assert re.match(r"note: http://127\.0\.0\.1:\d+ is a web page", lines[0])
     assert "`nano` is ready" in lines[1]
     assert (process.returncode, out, rest.strip()) == (130, "", "")

@@ -316,7 +316,7 @@ def test_blob_download_of_another_process_is_awaited(hub: HubServer) -> None:
             target=lambda: outcome.append(pull("someone/fine-tune", on_progress=on_progress))
         )
         caller.start()
-        assert waited.wait(60)
+        assert waited.wait(300)
         blob.write_bytes(_weights_of(hub))
     caller.join()
     assert outcome[0].weights is not None

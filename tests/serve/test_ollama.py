@@ -24,7 +24,7 @@ def frames() -> list[str]:
 
 def call(server: VideoServer, path: str, body: Any = None) -> tuple[int, list[dict[str, Any]]]:
     """Return the status, and the JSON of each line."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
     content = None if body is None else json.dumps(body)
     headers = {"content-type": "application/json"}
     connection.request("GET" if body is None else "POST", path, content, headers)

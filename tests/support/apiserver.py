@@ -48,13 +48,13 @@ def running_server(
     thread = threading.Thread(target=server.run, name="test server")
     thread.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(300)
         while thread.is_alive() and not server.is_listening:
             time.sleep(0.002)
         yield server
     finally:
         server.stop()
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive()
 
 
