@@ -31,6 +31,16 @@ def test_csv_has_a_row_per_hit() -> None:
     assert rows[1]["note"] == "'-3.5 dogs"
 
 
+@pytest.mark.parametrize("first", "=+-@\t\n\r\uff1d\uff0b\uff0d\uff20")
+def test_no_cell_is_a_formula(first: str) -> None:
+    text = f'{first}cmd|"/c calc"!A1'
+    (row,) = csv.DictReader(
+        io.StringIO(to_csv(result(hit(text, text, screen_text=text, subtitles=text))))
+    )
+    for name in ("path", "note", "screen_text", "subtitles"):
+        assert row[name][0] not in "=+-@\t\n\r\uff1d\uff0b\uff0d\uff20"
+
+
 def test_edl_counts_source_and_record_time() -> None:
     text = to_edl(result(hit(), hit()))
     events = re.findall(r"^(\d{3})  AX       B     C        (\S+) (\S+) (\S+) (\S+)$", text, re.M)

@@ -203,6 +203,32 @@ def test_speed_tables_equal_the_bench_results(name: str) -> None:
     check_table(name, tables[name]())
 
 
+def test_table_of_find_equals_its_measurement() -> None:
+    found = json.loads((ROOT / ".github" / "bench" / "find-quality.json").read_text("utf-8"))
+    names = {
+        "thing": "colour and shape",
+        "motion": "colour, shape and direction",
+        "text": "text on screen",
+        "subtitles": "subtitles",
+        "all": "all",
+    }
+    rows = [
+        "| queries | number | mAP | by chance | boundaries within a step |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, name in names.items():
+        one = found["scores"][kind]
+        rows.append(
+            f"| {name} | {one['queries']} | {one['map']:.3f} | {one['chance']:.3f} "
+            f"| {one['within_a_step']:.0%} of {one['boundaries']} |"
+        )
+    grey = found["grey"]
+    rows.append(
+        f"| grey frames | {grey['queries']} | {grey['map']:.3f} | {grey['chance']:.3f} | - |"
+    )
+    check_table("find", rows)
+
+
 def first_video_table() -> list[str]:
     """Return the cost of the first and the next question about a video for each model."""
     rows = [
