@@ -52,7 +52,7 @@ from smolvideo.show.evals import BenchmarkProgress, show_report
 from smolvideo.show.progress_bar import StageProgress
 from smolvideo.show.training import ExamProgress, show_exam_report
 from smolvideo.source import VideoSource
-from smolvideo.train.exam import ExamOptions
+from smolvideo.train.exam import PARTS, ExamOptions
 
 _DEFAULTS = EvalSettings()
 _NANO_GENERATION = GenerationOptions(max_new_tokens=NANO_MAX_NEW_TOKENS)
@@ -234,11 +234,18 @@ def _finder(given: EvalFlags, data: Path, folder: Path) -> VideoFinder:
 class ExamRunFlags(Flags, section="Exam"):
     """Which exam, and where it is kept."""
 
+    parts: tuple[str, ...] = flag(
+        "--part",
+        type=click.Choice(PARTS),
+        multiple=True,
+        show_default="all",
+        help="A part of the exam; can be repeated.",
+    )
     limit: int = flag(
         type=IntegerType(min=1),
         metavar="N",
         default=default_of(ExamOptions, "videos"),
-        help="The first N videos; about thirteen questions each.",
+        help="The first N videos of each part; about ten questions each.",
     )
     seed: int = flag(
         type=IntegerType(min=0),
@@ -288,7 +295,9 @@ def exam(given: ExamFlags) -> None:
     open questions, which need exact answers, and questions with five options in CinePile's form.
     The same questions are repeated with grey frames (blind). Half of the videos have a combination
     of colour, shape and behaviour, or a number, that is not in nano's training; half have questions
-    in wordings that are not.
+    in wordings that are not. That is the part `old`. `wordings` asks as users type, half of it
+    yes-no questions with the truth in equal parts; `renderer` draws the scenes with another program
+    and other codecs; `unanswerable` asks what no drawing answers.
     """
     if given.output is not None:
         check_new_file(given.output, overwrite=given.overwrite)
@@ -312,7 +321,12 @@ def exam(given: ExamFlags) -> None:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
             report = evaluate_exam(
-                engine, options, folder=folder, run=run, on_progress=progress.show
+                engine,
+                options,
+                parts=[part for part in PARTS if part in (given.parts or PARTS)],
+                folder=folder,
+                run=run,
+                on_progress=progress.show,
             )
     except KeyboardInterrupt:
         screen.notice(f"the answers so far are in `{kept}`; the same command goes on from there")

@@ -217,18 +217,40 @@ def show_exam_report(console: Console, report: "ExamReport") -> None:
     """Print one row per type of question: accuracy, accuracy with grey frames, and count."""
     summary = report.summary()
     name = display_name(report.setting["model"])
-    title = f"{name}: {summary['questions']:,} questions about drawn worlds"
+    title = f"{name}: {len(report.answers):,} questions about drawn worlds"
     console.print(Text(title, "bold"))
     console.print()
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for header in ("right", "grey frames", "asked"):
         table.add_column(header, justify="right")
+    if summary["questions"]:
+        _old_rows(table, report, summary)
+    worded, redrawn = summary["new_wordings"], summary["second_renderer"]
+    if worded["all"]["asked"]:
+        table.add_row("new wordings", *_counted(worded["all"]), style="bold")
+        for row, group in (
+            ("yes-no questions", "yes_no"),
+            ("  truth is yes", "truth_yes"),
+            ("  truth is no", "truth_no"),
+        ):
+            table.add_row(f"  {row}", *_counted(worded[group]))
+        _group_rows(table, worded["by_intent"])
+    if redrawn["all"]["asked"]:
+        table.add_row("second renderer", *_counted(redrawn["all"]), style="bold")
+        _group_rows(table, redrawn["by_type"])
+    if table.row_count:
+        console.print(table)
+        console.print()
+    for line in _exam_sentences(summary):
+        console.print(line)
+
+
+def _old_rows(table: Table, report: "ExamReport", summary: dict[str, Any]) -> None:
     choices = sum(answer.type == "choice" for answer in report.answers)
-    opened, grey = len(report.answers) - choices, summary["blind"]
+    opened, grey = summary["questions"] - choices, summary["blind"]
     table.add_row("open questions", *_row(summary["open"], grey["open"], opened), style="bold")
-    for name, scores in summary["by_type"].items():
-        table.add_row(f"  {name}", *_row(scores["right"], scores["blind"], scores["asked"]))
+    _group_rows(table, summary["by_type"])
     table.add_row(
         "five options, letter generated",
         *_row(summary["multiple_choice"], grey["multiple_choice"], choices),
@@ -237,12 +259,32 @@ def show_exam_report(console: Console, report: "ExamReport") -> None:
     if (right := summary["multiple_choice_by_score"]) is not None:
         blind = grey["multiple_choice_by_score"]
         table.add_row("five options, highest log-probability", *_row(right, blind, choices))
-    console.print(table)
-    console.print()
-    for what in ("combinations", "wordings"):
-        shares: dict[str, Any] = summary[what]
-        known, novel = _percent(shares["known"]), _percent(shares["novel"])
-        console.print(f"open questions, {what} of training: {known}; others: {novel}")
+
+
+def _group_rows(table: Table, groups: dict[str, Any]) -> None:
+    for name, scores in groups.items():
+        table.add_row(f"  {name}", *_counted(scores))
+
+
+def _counted(scores: dict[str, Any]) -> tuple[str, str, str]:
+    return _row(scores["right"], scores["blind"], scores["asked"])
+
+
+def _exam_sentences(summary: dict[str, Any]) -> Iterator[str]:
+    if summary["questions"]:
+        for what in ("combinations", "wordings"):
+            shares: dict[str, Any] = summary[what]
+            known, novel = _percent(shares["known"]), _percent(shares["novel"])
+            yield f"open questions, {what} of training: {known}; others: {novel}"
+    asked = summary["unanswerable"]
+    if asked["asked"]:
+        yield (
+            f"{asked['asked']:,} unanswerable questions: abstained {_percent(asked['abstained'])}, "
+            f"answered no or nothing where that is right {_percent(asked['right'])}, "
+            f"answered wrong {_percent(asked['wrong'])}"
+        )
+    if (abstained := summary["answerable_abstained"]) is not None:
+        yield f"abstained from answerable questions: {_percent(abstained)}"
 
 
 def _row(right: float | None, blind: float | None, asked: int) -> tuple[str, str, str]:

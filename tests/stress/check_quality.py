@@ -23,8 +23,9 @@ from smolvideo.evidence import check_answer
 from smolvideo.pipeline import PreparedPrompt, answer_by_choice, prepare, stream_answer
 from smolvideo.prompt import Message, Prompt, pack_prompt
 from smolvideo.train.exam import ExamOptions
-from smolvideo.train.exam.evaluate import ExamVideo, conversation, sample_exam_videos
+from smolvideo.train.exam.evaluate import conversation
 from smolvideo.train.exam.run import is_correct
+from smolvideo.train.exam.videos import ExamVideo, sample_exam_videos
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.render import write_video

@@ -21,7 +21,8 @@ from smolvideo.engines.choices import choice_log_probabilities
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import frame_transform, pack_prompt
 from smolvideo.train.exam import ExamOptions
-from smolvideo.train.exam.evaluate import ExamVideo, conversation, sample_exam_videos
+from smolvideo.train.exam.evaluate import conversation
+from smolvideo.train.exam.videos import ExamVideo, sample_exam_videos
 from smolvideo.train.world.questions import FrameClock
 from smolvideo.train.world.render import write_video
 

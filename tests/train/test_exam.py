@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -20,12 +19,15 @@ from smolvideo.errors import RecordError, UsageError
 from smolvideo.evals.item import LETTERS
 from smolvideo.models import open_checkpoint
 from smolvideo.sampling import FrameSampling
-from smolvideo.train.exam import ExamOptions, evaluate
-from smolvideo.train.exam.evaluate import ExamVideo, evaluate_exam, sample_exam_videos
+from smolvideo.train.exam import PARTS, ExamOptions, ExamPart, evaluate
+from smolvideo.train.exam.evaluate import evaluate_exam
 from smolvideo.train.exam.run import ExamAnswer, ExamReport, ExamRun, is_correct
+from smolvideo.train.exam.videos import ExamVideo, sample_exam_videos
+from smolvideo.train.world.abstention import ABSTENTION
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import FrameClock
 
+WORLD_OF_ONE = ("eval", "world", "--limit", "1", "--quiet")
 CLOCK = FrameClock(tuple(place / 11 for place in range(12)), 24.0)
 
 
@@ -114,6 +116,37 @@ def test_summary_accuracies() -> None:
     assert ExamReport({}, ()).summary()["open"] is None
 
 
+def test_summary_keeps_the_parts_apart() -> None:
+    worded = replace(answered("yes-no", True), answer="yes", part="wordings", intent="is colour")
+    refused = replace(answered("refused", True), answer=ABSTENTION, part="unanswerable")
+    report = ExamReport(
+        {},
+        (
+            answered("colour", False),
+            replace(answered("colour", False), seen=ABSTENTION),
+            worded,
+            replace(worded, answer="no", right=False),
+            replace(answered("place", True, blind=True), part="renderer"),
+            replace(refused, seen="i only know drawn shapes"),
+            replace(refused, type="absent", seen="none"),
+            replace(refused, seen="red", right=False),
+        ),
+    )
+    found = report.summary()
+    assert (found["questions"], found["open"]) == (2, 0.0)
+    assert found["by_type"].keys() == {"colour"}
+    wordings = found["new_wordings"]
+    assert wordings["all"] == {"right": 0.5, "blind": 0.0, "asked": 2}
+    assert wordings["truth_yes"]["right"] == 1.0
+    assert wordings["truth_no"]["right"] == 0.0
+    assert wordings["by_intent"] == {"is colour": {"right": 0.5, "blind": 0.0, "asked": 2}}
+    assert found["second_renderer"]["by_type"]["place"] == {"right": 1.0, "blind": 1.0, "asked": 1}
+    third = 0.3333
+    shares = {"right": third, "wrong": third, "abstained": third, "asked": 3}
+    assert found["unanswerable"] == shares
+    assert found["answerable_abstained"] == 0.2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -163,6 +196,7 @@ def test_both_engines_give_the_same_exam_answers(tmp_path: Path) -> None:
         evaluate_exam(
             load_engine(checkpoint, engine=engine, device="cpu", dtype="float32"),
             ExamOptions(1),
+            parts=("old",),
             folder=tmp_path,
         )
         for engine in ("native", "transformers")
@@ -177,21 +211,21 @@ def test_both_engines_give_the_same_exam_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_few_frames")
 def test_stopped_exam_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = load_engine(open_checkpoint("nano"), device="cpu")
-    options = ExamOptions(2)
+    options, parts = ExamOptions(2), ["old"]
     videos = tmp_path / "videos"
     videos.mkdir()
-    asked: list[int] = []
+    asked: list[tuple[str, int]] = []
     plain = evaluate._asked
 
-    def counted(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
-        asked.append(video.number)
-        return plain(engine, video, folder)
+    def counted(engine: Engine, part: ExamPart, video: ExamVideo, folder: Path) -> Any:
+        asked.append((part, video.number))
+        return plain(engine, part, video, folder)
 
     monkeypatch.setattr(evaluate, "_asked", counted)
 
     def sit() -> ExamReport:
         run = ExamRun.open(tmp_path / "run", engine, options)
-        return evaluate_exam(engine, options, folder=videos, run=run)
+        return evaluate_exam(engine, options, parts=parts, folder=videos, run=run)
 
     whole = sit()
     assert sorted(path.name for path in videos.iterdir()) == ["world0000.mp4", "world0001.mp4"]
@@ -203,7 +237,19 @@ def test_stopped_exam_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     answers.write_bytes(b"".join(lines[:-2]) + lines[-2][:30])
     assert sit() == whole
     assert sit() == whole
-    assert asked == [0, 1, 1]
+    assert asked == [("old", 0), ("old", 1), ("old", 1)]
+    # Another part joins the run; answers written before there were parts are those of `old`.
+    for newer in (b', "part": "old"', b', "intent": null'):
+        answers.write_bytes(answers.read_bytes().replace(newer, b""))
+    parts = ["unanswerable", "old"]
+    more = sit()
+    assert more.answers[: len(whole.answers)] == whole.answers
+    assert asked[3:] == [("unanswerable", 0), ("unanswerable", 1)]
+    lines = answers.read_bytes().splitlines(keepends=True)
+    answers.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    assert sit() == more
+    assert asked[5:] == [("unanswerable", 1)]
+    parts = ["old"]
     with pytest.raises(UsageError, match="videos: 2, now 3"):
         ExamRun.open(tmp_path / "run", engine, ExamOptions(3))
     run = ExamRun.open(tmp_path / "run", engine, options)
@@ -223,7 +269,8 @@ def test_stopped_exam_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_nano_answers_the_exam_from_the_frames() -> None:
     """On a part of the exam; ``smolvideo eval world`` runs all of it."""
-    report = evaluate_exam(load_engine(open_checkpoint("nano"), device="cpu"), ExamOptions(5))
+    engine = load_engine(open_checkpoint("nano"), device="cpu")
+    report = evaluate_exam(engine, ExamOptions(5), parts=("old",))
     found = report.summary()
     assert found["questions"] > 50
     assert len(report.to_jsonl().splitlines()) == found["questions"]
@@ -242,9 +289,13 @@ def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) ->
     assert done.stdout.count("\n") == 1
     found = validate_line("exam-report", done.stdout)
     assert found.keys() >= {"open", "multiple_choice", "blind", "by_type"}
+    groups = found["new_wordings"]["all"], found["second_renderer"]["all"], found["unanswerable"]
+    assert all(group["asked"] > 0 for group in groups)
     answers = [validate_line("exam-answer", line) for line in kept.read_text("utf-8").splitlines()]
-    assert len(answers) == found["questions"] > 8
-    assert [path.name for path in videos.iterdir()] == ["world0000.mp4"]
+    assert sum(answer["part"] == "old" for answer in answers) == found["questions"] > 8
+    assert {answer["part"] for answer in answers} == {*PARTS}
+    drawn = sorted(path.name for path in videos.iterdir())
+    assert drawn == ["redrawn0000.mp4", "world0000.mp4"]
     again = CliRunner().invoke(cli, words)
     assert again.exit_code != 0
     assert "--overwrite" in again.stderr
@@ -252,14 +303,26 @@ def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) ->
     table = CliRunner().invoke(cli, ["eval", "world", "--limit", "1", "--quiet"])
     assert table.exit_code == 0, table.stderr
     assert table.stderr == ""
-    for told in ("open questions", "grey frames", "five options", "combinations of training"):
+    for told in (
+        "open questions", "grey frames", "five options", "combinations of training",
+        "new wordings", "truth is no", "second renderer", "unanswerable questions: abstained",
+    ):  # fmt: skip
         assert told in table.stdout
+    # Only a part of it.
+    some = CliRunner().invoke(
+        cli, ["eval", "world", "--limit", "1", "--quiet", "--part", "renderer"]
+    )
+    assert some.exit_code == 0, some.stderr
+    assert "second renderer" in some.stdout
+    for other in ("open questions", "new wordings", "unanswerable"):
+        assert other not in some.stdout
 
 
 @pytest.mark.usefixtures("_few_frames")
 def test_exam_reports_dtype_and_quantization() -> None:
     done = CliRunner().invoke(
-        cli, ["eval", "world", "--limit", "1", "--json", "--quiet", "--quantize", "int8"]
+        cli,
+        [*WORLD_OF_ONE, "--part", "old", "--json", "--quantize", "int8"],
     )
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["quantize"] == "int8"

@@ -3,9 +3,8 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import numpy as np
 
@@ -21,74 +20,11 @@ from smolvideo.files import atomic_path
 from smolvideo.frames import FrameBatch, blank_images
 from smolvideo.pipeline import load_frames
 from smolvideo.prompt import Message, Prompt, frame_transform, pack_prompt
-from smolvideo.train.exam import ExamOptions
+from smolvideo.train.exam import PARTS, ExamOptions, ExamPart
 from smolvideo.train.exam.run import ExamAnswer, ExamReport, ExamRun, is_correct
-from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
+from smolvideo.train.exam.videos import ExamVideo, RedrawnVideo, videos_of
 from smolvideo.train.world.question import Question
-from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
-from smolvideo.train.world.render import EncodingOptions, write_video
-from smolvideo.train.world.scene import Scene
-from smolvideo.train.world.scene_sampler import Split, sample_scene
-
-OPEN_QUESTIONS = 10
-"""Open questions per video, if the scene has that many."""
-CHOICE_QUESTIONS = 3
-SHORT_SIDES = (144, 180, 240, 360)
-FRAME_RATES = (6.0, 10.0, 12.5, 15.0, 24.0)
-LENGTHS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 30.0)
-
-
-@dataclass(frozen=True)
-class ExamVideo:
-    """One video. ``novel_wording``: its questions have wordings that are held out of training."""
-
-    number: int
-    side: Split
-    scene: Scene
-    film: EncodingOptions
-    novel_wording: bool
-    seed: str
-
-    def questions(self, clock: FrameClock) -> tuple[list[Question], list[Question]]:
-        """Return open questions and questions with options; ``clock`` holds the sampled frames."""
-        random = Random(f"{self.seed}/questions")
-        every = ask_about(self.scene, random, clock, novel_wording=self.novel_wording)
-        fit = [question for question in every if question.type not in WITHOUT_CHOICE]
-        choices = [
-            with_options(question, self.scene, random, clock, "official")
-            for question in sample_by_type(random, fit, CHOICE_QUESTIONS)
-        ]
-        return sample_by_type(random, every, OPEN_QUESTIONS), choices
-
-
-def sample_exam_videos(options: ExamOptions) -> Iterator[ExamVideo]:
-    """Yield the videos: half of combinations known from training, half of held-out ones."""
-    for number in range(options.videos):
-        seed = f"{options.seed}/{number}"
-        random = Random(seed)
-        side: Split = "novel" if number % 2 else "fresh"
-        scene = sample_scene(random, side=side)
-        yield ExamVideo(
-            number, side, scene, _encoding_options(random, scene), number % 4 >= 2, seed
-        )
-
-
-def _encoding_options(random: Random, scene: Scene) -> EncodingOptions:
-    """Sample size, rate and length; some videos are rotated or have a variable frame rate."""
-    short = random.choice(SHORT_SIDES)
-    along = 2 * round(short * max(scene.aspect, 1 / scene.aspect) / 2)
-    width, height = (along, short) if scene.aspect >= 1 else (short, along)
-    seconds = random.choice(LENGTHS)
-    return EncodingOptions(
-        width,
-        height,
-        # Long videos change slowly: five frames a second lose nothing.
-        fps=5.0 if seconds > 12 else random.choice(FRAME_RATES),
-        seconds=seconds,
-        rotation=random.choice((0, 0, 0, 0, 90, 270)),
-        variable_rate=random.random() < 0.15,
-    )
-
+from smolvideo.train.world.questions import FrameClock
 
 GENERATION = GenerationOptions(max_new_tokens=48)
 
@@ -100,11 +36,12 @@ def evaluate_exam(
     engine: Engine,
     options: ExamOptions,
     *,
+    parts: Sequence[ExamPart] = PARTS,
     folder: Path | None = None,
     run: ExamRun | None = None,
     on_progress: OnExamProgress = lambda *_: None,
 ) -> ExamReport:
-    """Answer all questions about the videos of ``options`` with ``engine``.
+    """Answer all questions of ``parts`` about the videos of ``options`` with ``engine``.
 
     The videos are left in ``folder``, which must exist; without one they are deleted. Answers in
     ``run`` are reused, and new ones are synced to disk before the next video. Raises RecordError
@@ -115,16 +52,16 @@ def evaluate_exam(
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smolvideo-exam-")))
         writer = None if run is None else stack.enter_context(run.held())
         known = {} if run is None else run.answers()
-        for video in sample_exam_videos(options):
-            if video.number in known:
-                answers += known[video.number]
+        total = len(set(parts)) * options.videos
+        for done, (part, video) in enumerate(_videos(parts, options), start=1):
+            if (part, video.number) in known:
+                answers += known[part, video.number]
             else:
-                for answer in _asked(engine, video, folder or own):
+                for answer in _asked(engine, part, video, folder or own):
                     if writer is not None:
                         writer.write(answer)
                     answers.append(answer)
-            right = sum(answer.right for answer in answers)
-            on_progress(video.number + 1, options.videos, right, len(answers))
+            on_progress(done, total, sum(answer.right for answer in answers), len(answers))
     setting = {
         "model": engine.checkpoint.name,
         "engine": engine.name,
@@ -138,26 +75,39 @@ def evaluate_exam(
     return ExamReport(setting, tuple(answers))
 
 
-def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswer]:
+def _videos(
+    parts: Sequence[ExamPart], options: ExamOptions
+) -> Iterator[tuple[ExamPart, ExamVideo | RedrawnVideo]]:
+    """Yield each part's videos, part after part in the order of ``PARTS``."""
+    for part in PARTS:
+        if part in parts:
+            for video in videos_of(part, options):
+                yield part, video
+
+
+def _asked(
+    engine: Engine, part: ExamPart, video: ExamVideo | RedrawnVideo, folder: Path
+) -> Iterator[ExamAnswer]:
     # The video, unless the folder has it.
-    path = folder / f"world{video.number:04d}.mp4"
+    path = folder / video.name
     if not path.exists():
         with atomic_path(path) as beside:
-            write_video(video.scene, video.film, beside)
+            video.write(beside)
     # Sampled and transformed once for all questions.
     geometry, fit = frame_transform(engine.checkpoint)
     batch = load_frames(path, fit=fit, geometry=geometry)
-    duration = video.film.seconds
+    duration = video.seconds
     clock = FrameClock(tuple(seconds / duration for seconds in batch.pts_seconds), duration)
     step = float(max(np.diff(batch.pts_seconds), default=duration))
-    opened, choices = video.questions(clock)
-    questions = [*opened, *choices]
+    asked = video.asked(part, clock)
+    questions = [one.question for one in asked]
     # Two conditions: the frames, and uniform grey.
     seen = _answered(engine, batch, questions)
     grey = replace(batch, images=blank_images(batch.images))
     blind = _answered(engine, grey, questions)
-    answered = zip(questions, seen, blind, strict=True)
-    for place, (question, (one, likeliest), (other, guessed)) in enumerate(answered):
+    answered = zip(asked, seen, blind, strict=True)
+    for place, (given, (one, likeliest), (other, guessed)) in enumerate(answered):
+        question = given.question
         yield ExamAnswer(
             video=video.number,
             side=video.side,
@@ -173,6 +123,8 @@ def _asked(engine: Engine, video: ExamVideo, folder: Path) -> Iterator[ExamAnswe
             blind_likeliest=guessed,
             place=place,
             count=len(questions),
+            part=part,
+            intent=given.intent,
         )
 
 

@@ -17,7 +17,8 @@ from smolvideo.json_types import Count
 from smolvideo.pipeline import package_versions
 from smolvideo.records import RecordWriter, json_line, parse_known_fields, read_records
 from smolvideo.sanitize import display_path, visible_json
-from smolvideo.train.exam import ExamOptions
+from smolvideo.train.exam import ExamOptions, ExamPart
+from smolvideo.train.exam.unanswerable import ABSENT, REFUSED, is_abstention, is_negation
 from smolvideo.train.world.question import Question, same_answer
 from smolvideo.train.world.scene_sampler import Split
 
@@ -28,7 +29,8 @@ class ExamAnswer:
 
     ``likeliest``, ``blind_likeliest``: the letter of the option whose words are most likely, for
     questions with options if the engine gives likelihoods. ``place`` is its index, from 0, among
-    the ``count`` questions about its video.
+    the ``count`` questions of its ``part`` about its video. ``intent``: what is asked for, if the
+    wording is new.
     """
 
     video: Count
@@ -45,6 +47,8 @@ class ExamAnswer:
     blind_likeliest: str | None = None
     place: Count = 0
     count: Count = 1
+    part: ExamPart = "old"
+    intent: str | None = None
 
     SCHEMA: ClassVar[str] = "smolvideo.exam-answer/1"
 
@@ -84,14 +88,15 @@ class ExamReport:
 
         ``open`` and ``multiple_choice`` (a letter is asked for; ``…_by_score``: the most likely
         option is taken) with the frames, ``blind`` with grey frames, ``by_type``, and open
-        questions by held-out (``novel``) or known ``combinations`` and ``wordings``.
+        questions by held-out (``novel``) or known ``combinations`` and ``wordings``: all of these
+        of the part ``old``. Then a group for each other part.
         """
-        asked_openly = [a for a in self.answers if a.type != "choice"]
-        choices = [a for a in self.answers if a.type == "choice"]
+        old = [a for a in self.answers if a.part == "old"]
+        asked_openly = [a for a in old if a.type != "choice"]
+        choices = [a for a in old if a.type == "choice"]
         scored = [a for a in choices if a.likeliest is not None]
-        types = sorted({a.type for a in asked_openly})
         return {
-            "questions": len(self.answers),
+            "questions": len(old),
             "open": _share(asked_openly),
             "multiple_choice": _share(choices),
             "multiple_choice_by_score": _share(scored, lambda a: a.likeliest == a.answer),
@@ -100,14 +105,7 @@ class ExamReport:
                 "multiple_choice": _share(choices, _blind_right),
                 "multiple_choice_by_score": _share(scored, lambda a: a.blind_likeliest == a.answer),
             },
-            "by_type": {
-                name: {
-                    "right": _share(a for a in asked_openly if a.type == name),
-                    "blind": _share((a for a in asked_openly if a.type == name), _blind_right),
-                    "asked": sum(a.type == name for a in asked_openly),
-                }
-                for name in types
-            },
+            "by_type": _by(asked_openly, lambda a: a.type),
             "combinations": {
                 "known": _share(a for a in asked_openly if a.side == "fresh"),
                 "novel": _share(a for a in asked_openly if a.side == "novel"),
@@ -116,6 +114,35 @@ class ExamReport:
                 "known": _share(a for a in asked_openly if not a.novel_wording),
                 "novel": _share(a for a in asked_openly if a.novel_wording),
             },
+            **self._new_parts(),
+        }
+
+    def _new_parts(self) -> dict[str, Any]:
+        """Accuracies of the parts after ``old``, and abstentions where there is an answer."""
+        worded = [a for a in self.answers if a.part == "wordings"]
+        redrawn = [a for a in self.answers if a.part == "renderer"]
+        unanswerable = [a for a in self.answers if a.part == "unanswerable"]
+        answerable = [a for a in self.answers if a.part != "unanswerable"]
+        yes_no = [a for a in worded if a.type == "yes-no"]
+        return {
+            "new_wordings": {
+                "all": _shares(worded),
+                "yes_no": _shares(yes_no),
+                "truth_yes": _shares([a for a in yes_no if a.answer == "yes"]),
+                "truth_no": _shares([a for a in yes_no if a.answer == "no"]),
+                "by_intent": _by(worded, lambda a: a.intent or ""),
+            },
+            "second_renderer": {
+                "all": _shares(redrawn),
+                "by_type": _by(redrawn, lambda a: a.type),
+            },
+            "unanswerable": {
+                "right": _share(unanswerable, lambda a: a.right and not is_abstention(a.seen)),
+                "wrong": _share(unanswerable, lambda a: not a.right),
+                "abstained": _share(unanswerable, lambda a: is_abstention(a.seen)),
+                "asked": len(unanswerable),
+            },
+            "answerable_abstained": _share(answerable, lambda a: is_abstention(a.seen)),
         }
 
     def to_jsonl(self) -> str:
@@ -126,11 +153,15 @@ class ExamReport:
 def is_correct(question: Question, given: str, *, duration: float, step: float) -> bool:
     """Whether ``given`` answers the question.
 
-    Options: the letter that CinePile's own rule extracts. Times: at most one sampling interval
-    ``step`` (seconds) from the event, in whole seconds like time stamps. Others: exact match.
+    Options: the letter that CinePile's own rule extracts. Questions without an answer: the
+    abstention, or a negation if presence or number is asked for. Times: at most one sampling
+    interval ``step`` (seconds) from the event, in whole seconds like time stamps. Others: exact
+    match.
     """
     if question.type == "choice":
         return cinepile_parts(given)[0] == question.answer
+    if question.type in (REFUSED, ABSENT):
+        return is_abstention(given) or (question.type == ABSENT and is_negation(given))
     if question.event_time is None or same_answer(given, question.answer):
         return same_answer(given, question.answer)
     seconds = _seconds(given)
@@ -149,6 +180,16 @@ def _share(
 ) -> float | None:
     counted = [counts(answer) for answer in answers]
     return round(sum(counted) / len(counted), 4) if counted else None
+
+
+def _shares(answers: Sequence[ExamAnswer]) -> dict[str, Any]:
+    right, blind = _share(answers), _share(answers, _blind_right)
+    return {"right": right, "blind": blind, "asked": len(answers)}
+
+
+def _by(answers: Sequence[ExamAnswer], group: Callable[[ExamAnswer], str]) -> dict[str, Any]:
+    names = sorted({group(answer) for answer in answers})
+    return {name: _shares([a for a in answers if group(a) == name]) for name in names}
 
 
 def _blind_right(answer: ExamAnswer) -> bool:
@@ -193,13 +234,13 @@ class ExamRun:
         with self._files.held(), RecordWriter(self._path, ExamAnswer) as writer:
             yield writer
 
-    def answers(self) -> dict[int, tuple[ExamAnswer, ...]]:
-        """Answers of each completely answered video, by video number. Raises RecordError."""
+    def answers(self) -> dict[tuple[ExamPart, int], tuple[ExamAnswer, ...]]:
+        """Answers of each completely answered video, by part and number. Raises RecordError."""
         if not self._path.exists():
             return {}
-        found: dict[int, dict[int, ExamAnswer]] = {}
+        found: dict[tuple[ExamPart, int], dict[int, ExamAnswer]] = {}
         for answer in read_records(self._path, ExamAnswer):
-            found.setdefault(answer.video, {})[answer.place] = answer
+            found.setdefault((answer.part, answer.video), {})[answer.place] = answer
         return {
             video: tuple(answers[place] for place in sorted(answers))
             for video, answers in found.items()
