@@ -43,7 +43,7 @@ def main() -> int:
         base = Path(work)
         folder = write_random_weights(given.processor_files / NAME, base / NAME)
         checkpoint = open_checkpoint(folder)
-        rates = measure_rates(clock=clock)
+        rates, cost = measure_rates(clock=clock), ModelCost.of_checkpoint(checkpoint)
         engine = load_engine(
             checkpoint, device="cpu", arithmetic="float", cache=FeatureCache(base / "features")
         )
@@ -54,6 +54,7 @@ def main() -> int:
             done = list(run.run(items))
             indexed = clock() - started
             status = store.status()
+            windows = [one for _, one in store.windows([one.id for one in store.contents()])]
         assert all(one.outcome == "made" for one in done), done
         chosen = SearchOptions(max_candidates=10_000, min_score=0.99, index=options)
         with open_scope(base / "index.sqlite", (), chosen) as scope:
@@ -61,14 +62,15 @@ def main() -> int:
             started = clock()
             found = search.search("a person who opens a door")
             searched = clock() - started
-    times = tuple(
-        n * options.window_seconds / options.max_frames for n in range(options.max_frames)
-    )
-    plan = FramePlan(times, VideoMetadata(640, 360, options.window_seconds))
-    question = options.questions(checkpoint)[0]
-    tokens = count_tokens((Message("user", (plan, question)),), checkpoint)
-    size = PromptSize(options.max_frames, tokens, 2 * options.generation.max_new_tokens)
-    one = predict_uncorrected(ModelCost.of_checkpoint(checkpoint), size, rates)
+    predicted = 0.0
+    for window in windows:
+        times = tuple(time - window.start_seconds for time in window.frame_times)
+        length = window.end_seconds - window.start_seconds
+        plan = FramePlan(times, VideoMetadata(640, 360, length))
+        question = options.questions(checkpoint)[0]
+        tokens = count_tokens((Message("user", (plan, question)),), checkpoint)
+        size = PromptSize(len(times), tokens, 2 * options.generation.max_new_tokens)
+        predicted += predict_uncorrected(cost, size, rates).without_load
     result = {
         "model": NAME,
         "videos": status.videos,
@@ -76,7 +78,7 @@ def main() -> int:
         "windows": status.windows,
         "notes": sum(one.windows for one in done),
         "index_seconds_per_hour": round(indexed / status.hours),
-        "predicted_seconds_per_hour": round(one.without_load * status.windows / status.hours),
+        "predicted_seconds_per_hour": round(predicted / status.hours),
         "search_seconds_per_hour": round(searched / status.hours),
         "frames_read": found.searched["frames"],
         "machine": machine(),
