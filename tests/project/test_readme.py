@@ -229,6 +229,18 @@ def test_table_of_find_equals_its_measurement() -> None:
     check_table("find", rows)
 
 
+def test_table_of_the_cost_of_an_index_equals_its_measurement() -> None:
+    found = json.loads((ROOT / ".github" / "bench" / "index-cost.json").read_text("utf-8"))
+    rows = ["| CPU hours per hour of video | SmolVLM2-256M, one core |", "|---|---|"]
+    for name, key in {
+        "`index`": "index_seconds_per_hour",
+        "`index`, as the cost model of `plan` predicts it": "predicted_seconds_per_hour",
+        "`find`, all windows looked at": "search_seconds_per_hour",
+    }.items():
+        rows.append(f"| {name} | {found[key] / 3600:.1f} |")
+    check_table("index cost", rows)
+
+
 def first_video_table() -> list[str]:
     """Return the cost of the first and the next question about a video for each model."""
     rows = [
