@@ -72,9 +72,22 @@ def train() -> None:
     default=0,
     help="Seed of the initial weights and of all drawn scenes.",
 )
+@click.option(
+    "--from",
+    "start",
+    cls=SectionOption,
+    section="Training",
+    metavar="NAME",
+    default=None,
+    show_default="random weights",
+    help="Begin with the weights of this checkpoint of nano, and train answers alone: nano, or a "
+    "folder.",
+)
 @click.option("--quiet", is_flag=True, cls=SectionOption, help="No progress on stderr.")
 @debug_option
-def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: bool) -> None:
+def nano(
+    minutes: float, out: Path, processes: int | None, seed: int, start: str | None, quiet: bool
+) -> None:
     """Train nano from scratch, on scenes that are rendered during the training.
 
     Three stages: labels of image patches, then text in images, then answers to questions. Ctrl-C
@@ -84,7 +97,7 @@ def nano(minutes: float, out: Path, processes: int | None, seed: int, quiet: boo
     from smolvideo.train.nano import train_nano
 
     screen = open_screen(quiet=quiet)
-    options = TrainOptions(minutes=minutes, processes=processes, seed=seed)
+    options = TrainOptions(minutes=minutes, processes=processes, seed=seed, start=start)
     check_folder("--out", out)
     with wrap_write_errors(out), TrainingProgress(screen) as progress:
         folder = train_nano(out, options, progress.show)

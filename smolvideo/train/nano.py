@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.errors import RecordError, SmolVideoError, UsageError
+from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
@@ -40,6 +41,7 @@ from smolvideo.train.nano_config import (
     NANO,
     init_weights,
     known_words,
+    load_start,
     new_tokenizer,
     save_checkpoint,
     special_id,
@@ -113,8 +115,12 @@ class Trainer:
         self.tokenizer = self._tokenizer()
         self.image_token_id = special_id(self.tokenizer, "<image>")
         self.trainable = TrainableNano(NANO)
-        init_weights(self.trainable.network)
         self.course = TrainState()
+        if options.start is None:
+            init_weights(self.trainable.network)
+        else:
+            load_start(options.start, self.trainable.network)
+            self.course.stage = "answer"
         self.optimizer = self._optimizer()
         if (folder / "state.pt").exists():
             self._resume()
@@ -127,7 +133,12 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             with _as_record_error(file):
                 return Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_str(new_tokenizer())
+        start = self.options.start
+        tokenizer = (
+            Tokenizer.from_str(new_tokenizer())
+            if start is None
+            else open_checkpoint(start).tokenizer
+        )
         if self.rank == 0:
             write_text_atomic(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
@@ -196,7 +207,7 @@ class Trainer:
             network=NANO,
             tokenizer=self.tokenizer,
         )
-        with torch.no_grad():
+        with torch.set_grad_enabled(options.start is not None):
             patches = network.model.vision_model(batch.pixels.bfloat16())
         features = network.model.connector(patches)[batch.frames].flatten(0, 2)
         vectors = network.embed_inputs(batch.rows.token_ids, features, self.image_token_id)
@@ -224,6 +235,8 @@ class Trainer:
         ]
         for part in (*eyes, *words):
             part.requires_grad_(seeing == (part in eyes))
+        if self.options.start is not None:
+            network.model.vision_model.requires_grad_(True)
         return MasterOptimizer(self.trainable)
 
     def _should_log(self, steps: int) -> bool:
@@ -327,7 +340,8 @@ class Trainer:
         """Return how the weights were trained, and their accuracy as shipped, in bfloat16."""
         options, shipped = self.options, copy.deepcopy(self.trainable.network).bfloat16().float()
         return {
-            "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}",
+            "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}"
+            + (f" --from {options.start}" if options.start is not None else ""),
             "processes": self.ranks,
             "steps": {**self.course.steps_before, self.course.stage: self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},

@@ -10,12 +10,15 @@ from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
+from smolvideo.errors import UsageError
 from smolvideo.evals.protocol import format_question
 from smolvideo.evals.protocol.prompts import PROMPTS
+from smolvideo.models import open_checkpoint
+from smolvideo.models.json_files import read_json
 from smolvideo.network import NetworkConfig, SmolVLM, TextConfig, VisionConfig
 from smolvideo.train.world.multiple_choice import OPTIONS, WITHOUT_CHOICE, with_options
 from smolvideo.train.world.question import informal
@@ -255,6 +258,24 @@ def save_checkpoint(
     )
     _write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATE})
     _write_json(folder / "training.json", metadata)
+
+
+def load_start(name: str, network: SmolVLM) -> None:
+    """Load the weights of the checkpoint ``name`` into ``network``.
+
+    Raises ModelError where it cannot be opened, UsageError where it has other shapes than nano.
+    """
+    checkpoint = open_checkpoint(name)
+    assert checkpoint.weights is not None
+    config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
+    if config != network.config:
+        raise UsageError(f"`{name}` has other shapes than nano", hint="such as `--from nano`")
+    stored = {
+        key: value for file in checkpoint.weights.files for key, value in load_file(file).items()
+    }
+    if network.config.tie_word_embeddings:
+        stored["lm_head.weight"] = stored["model.text_model.embed_tokens.weight"]
+    network.load_state_dict(stored)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

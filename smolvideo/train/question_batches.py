@@ -18,6 +18,8 @@ from smolvideo.train.nano_config import special_id
 from smolvideo.train.packing import PackedBatch, collate, pack_questions, text_prefix, video_prefix
 from smolvideo.train.schedule import CHOICE_FORMS, DRILLS_PER_ROW, QuestionMix
 from smolvideo.train.vision_pretraining import add_codec_noise, normalize_images
+from smolvideo.train.world.grammar import load_grammar
+from smolvideo.train.world.looks import Look, sample_training_look
 from smolvideo.train.world.multiple_choice import WITHOUT_CHOICE, with_options
 from smolvideo.train.world.question import Question, informal
 from smolvideo.train.world.questions import FrameClock, ask_about, sample_by_type
@@ -29,10 +31,14 @@ from smolvideo.train.world.training_questions import (
     questions_for_time,
     text_exercises,
 )
+from smolvideo.train.world.worded_questions import ask_in_words
 
 FOLLOW_UP_PROBABILITY = 0.3
 """Probability that a question with options follows the same question without: the answer is then
 in the conversation, and only the options need to be matched."""
+GRAMMAR_PROBABILITY = 0.75
+"""Probability that the questions about a video are in the words of the grammar; the others are the
+sentences of ``question.TEMPLATES``."""
 EVENT_PROBABILITY = 0.3
 """Probability that a video is sampled to have an event; other videos may have one, too."""
 HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "time")
@@ -53,12 +59,13 @@ class VideoBatch:
 
 @dataclass(frozen=True)
 class _Video:
-    """A scene, its sampled frames as shares of the duration, and their clock; a single image has no
-    clock."""
+    """A scene, its sampled frames as shares of the duration, their clock, and how it is drawn; a
+    single image has no clock."""
 
     scene: Scene
     shares: list[float]
     clock: FrameClock | None
+    look: Look
 
     @property
     def stamps(self) -> list[str]:
@@ -87,7 +94,7 @@ def make_video_batch(
     pixels: list[Images] = []
     frame_rows, rows, asked = [], [], []
     for video in _videos(random, videos, frames, side):
-        pictures, shown = render_times(video.scene, video.shares, size, size)
+        pictures, shown = render_times(video.scene, video.shares, size, size, video.look)
         spoilt = add_codec_noise(pictures, noise)
         frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
         pixels.append(blank_images(spoilt) if grey else spoilt)
@@ -107,7 +114,7 @@ def _videos(random: Random, count: int, frames: int, side: Split) -> Iterator[_V
         scene = _shown_scene(random, shares, side)
         # Durations from three seconds to ten minutes, log-uniform.
         clock = FrameClock(tuple(shares), 3 * 200 ** random.random()) if frames > 1 else None
-        yield _Video(scene, shares, clock)
+        yield _Video(scene, shares, clock, sample_training_look(random, len(scene.things)))
 
 
 def _moments(random: Random, frames: int) -> list[float]:
@@ -134,11 +141,20 @@ def _questions(video: _Video, random: Random, asking: QuestionMix) -> list[Quest
     """Choose questions of many types; ones with options sometimes follow the same one without."""
     scene, clock = video.scene, video.clock
     # Open questions, hard types first.
-    every = ask_about(scene, random, clock)
+    in_words = random.random() < GRAMMAR_PROBABILITY
+    every = (
+        ask_in_words(scene, random, clock, load_grammar())
+        if in_words
+        else ask_about(scene, random, clock)
+    )
     slow = [name for name in HARD_TYPES if random.random() < asking.hard_type_probability]
     opened = sample_by_type(
         random, every, asking.questions - asking.choices - asking.text_exercises, first=slow
     )
+    # Yes-no questions about further facts.
+    if in_words:
+        facts = [one for one in every if one.type == "yes-no" and one not in opened]
+        opened += random.sample(facts, min(asking.yes_no_questions, len(facts)))
     # Questions about one moment.
     if clock is not None:
         others = [question for question in every if question not in opened]

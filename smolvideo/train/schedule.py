@@ -16,7 +16,8 @@ class QuestionMix:
     Of ``questions``, ``choices`` have options, in the prompt ``prompt_name``, and
     ``text_exercises`` need no video. ``hard_type_probability`` is the probability that one of the
     hard types is taken before the others, for each of them. A single-frame question asks what one
-    moment shows, or which moment shows something. ``follow_up_probability`` is the probability that
+    moment shows, or which moment shows something. ``yes_no_questions`` more are about single facts,
+    true or false. ``follow_up_probability`` is the probability that
     a question comes later in a conversation, after others about the same video.
     """
 
@@ -26,6 +27,7 @@ class QuestionMix:
     prompt_name: PromptName = "plain"
     hard_type_probability: float = 0.0
     single_frame_questions: int = 0
+    yes_no_questions: int = 0
     follow_up_probability: float = 0.0
 
     @property
@@ -51,6 +53,8 @@ FIRST_SHARE = 0.19
 """Share of the stage ``answer`` in which videos have few frames, and most questions are about one
 moment or ask for it: a model must tell the frames apart before it can learn times and orders."""
 WARM_UP_STEPS = 40
+CONTINUED_RATE = 0.5
+"""Share of the learning rates for a training that begins with trained weights."""
 TEXT_STEP_INTERVAL = 3
 """Steps from one text-only step to the next; these are the cheapest."""
 DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 8, 4
@@ -67,6 +71,7 @@ LATE_MIX = QuestionMix(
     text_exercises=1,
     hard_type_probability=0.4,
     single_frame_questions=3,
+    yes_no_questions=3,
     follow_up_probability=0.25,
 )
 """Options put distance between a question and its answer, and the answer's words are found among
@@ -81,6 +86,9 @@ class TrainOptions:
     times as many, in equal parts for each number of frames in ``examine_frames``. In every process
     a vision step has ``pictures_per_step`` images, and an answer step has videos of about
     ``frames_per_step`` frames in total.
+
+    ``start`` names a checkpoint whose weights the training begins with: all of it is then the
+    second half of the stage ``answer``, in which the vision tower is trained, too.
     """
 
     minutes: float = 342.0
@@ -92,6 +100,7 @@ class TrainOptions:
     save_minutes: float = 2.0
     pictures_per_step: int = 128
     frames_per_step: int = 160
+    start: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -120,6 +129,8 @@ class TrainState:
 
     def current_stage(self, options: TrainOptions) -> TrainStage:
         """Stage for the elapsed share of the time."""
+        if options.start is not None:
+            return "answer"
         share = self.progress(options)
         return next((stage for stage, end in STAGE_ENDS.items() if share < end), "answer")
 
@@ -130,6 +141,8 @@ class TrainState:
 
     def stage_share(self, options: TrainOptions) -> float:
         """Share of the current stage that is done."""
+        if options.start is not None:
+            return (1 + self.progress(options)) / 2
         begin = max((end for end in STAGE_ENDS.values() if end < STAGE_ENDS[self.stage]), default=0)
         return (self.progress(options) - begin) / (STAGE_ENDS[self.stage] - begin)
 
@@ -137,7 +150,7 @@ class TrainState:
         """Share of the full learning rates: warm-up, constant, then linear decay in each stage."""
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         fall = min(1.0, max(0.02, (1 - self.stage_share(options)) / DECAY_SHARES[self.stage]))
-        return warm * fall
+        return warm * fall * (1.0 if options.start is None else CONTINUED_RATE)
 
     # The methods below return the same in every process, so that no process waits for another.
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from smolvideo.frames import Images
 from smolvideo.network import NetworkConfig, SmolVLM
 from smolvideo.train.attention_supervision import LetterProbe
+from smolvideo.train.world.looks import sample_training_look
 from smolvideo.train.world.render import caption_box, render_frame
 from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS, Caption, Scene
 from smolvideo.train.world.scene_sampler import sample_scene
@@ -90,10 +91,11 @@ def make_labelled_images(
     noise = np.random.default_rng(random.getrandbits(32))
     scenes = [_scene_to_see(random, written) for _ in range(count)]
     shares = [random.random() for _ in range(count)]
+    looks = [sample_training_look(random, len(scene.things)) for scene in scenes]
     images = np.stack(
         [
-            render_frame(scene, share, size, size)
-            for scene, share in zip(scenes, shares, strict=True)
+            render_frame(scene, share, size, size, look)
+            for scene, share, look in zip(scenes, shares, looks, strict=True)
         ]
     )
     labels = [_labels(scene, share, network) for scene, share in zip(scenes, shares, strict=True)]

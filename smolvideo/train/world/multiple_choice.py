@@ -32,7 +32,7 @@ from smolvideo.train.world.scene import (
 )
 
 OPTIONS = 5
-WITHOUT_CHOICE = ("yes-no", "size", "follow-up", "moment")
+WITHOUT_CHOICE = ("yes-no", "size", "follow-up", "moment", "list", "absent", "unanswerable")
 """Types of question for which there are no five plausible answers."""
 
 

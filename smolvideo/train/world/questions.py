@@ -47,13 +47,19 @@ class FillTemplate(Protocol):
 
 
 def ask_about(
-    scene: Scene, random: Random, clock: FrameClock | None = None, *, novel_wording: bool = False
+    scene: Scene,
+    random: Random,
+    clock: FrameClock | None = None,
+    *,
+    novel_wording: bool = False,
+    ask: FillTemplate | None = None,
 ) -> list[Question]:
     """Return questions of every type that fits the scene, each in a random wording.
 
-    Questions about times require a ``clock``.
+    Questions about times require a ``clock``. ``ask`` words them; otherwise they are sentences of
+    ``TEMPLATES``.
     """
-    ask = partial(fill_template, random, novel=novel_wording)
+    ask = ask or partial(fill_template, random, novel=novel_wording)
     questions = [*_backgrounds(scene, ask), _description(scene, ask)]
     if scene.in_sequence:
         questions += _order(scene, random, ask)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from smolvideo.frames import Images, synthetic_comment
+from smolvideo.train.world.looks import PLAIN, Look, finish, paint_background
 from smolvideo.train.world.scene import GLYPH_ASPECT, Caption, Scene, SceneObject
 
 Floats = NDArray[np.float32]
@@ -71,26 +72,33 @@ def signed_distance(shape: str, x: Floats, y: Floats) -> Floats:
     return np.where(inside, -1, 1).astype(np.float32) * np.sqrt(nearest)
 
 
-def render_frame(scene: Scene, share: float, width: int, height: int) -> Images:
+def render_frame(scene: Scene, share: float, width: int, height: int, look: Look = PLAIN) -> Images:
     """Render the scene at a share of its duration: uint8 RGB ``[height, width, 3]``.
 
     ``width / height`` need not be the scene's aspect: the image is then squeezed, as the geometry
     ``direct`` squeezes a frame into the model's square.
     """
     image = np.empty((height, width, 3), np.float32)
-    image[:] = _colour(scene, 0, scene.background_at(share))
+    image[:] = _colour(scene, 0, scene.background_at(share), look)
+    paint_background(image, look)
     for place, thing in enumerate(scene.things):
         centre = thing.centre_at(share)
         if centre is not None:
-            colour = _colour(scene, place + 1, thing.colour_at(share))
-            _paint(image, thing, centre, scene.aspect, colour)
+            colour = _colour(scene, place + 1, thing.colour_at(share), look)
+            brush = _Brush(
+                colour,
+                np.radians(look.tilts[place]) if look.tilts else 0.0,
+                look.outline,
+                look.shadow,
+            )
+            _paint(image, thing, centre, scene.aspect, brush)
     if scene.caption is not None:
         _write(image, scene.caption, scene.aspect)
-    return (image + 0.5).astype(np.uint8)
+    return finish(image, look)
 
 
 def render_times(
-    scene: Scene, shares: list[float], width: int, height: int
+    scene: Scene, shares: list[float], width: int, height: int, look: Look = PLAIN
 ) -> tuple[Images, list[int]]:
     """Return the distinct images at the shares, ``[U, H, W, 3]``, and the index of each share's
     image.
@@ -103,7 +111,7 @@ def render_times(
     for moment, share in zip(moments, shares, strict=True):
         if moment not in place_of:
             place_of[moment] = len(pictures)
-            pictures.append(render_frame(scene, share, width, height))
+            pictures.append(render_frame(scene, share, width, height, look))
     return np.stack(pictures), [place_of[moment] for moment in moments]
 
 
@@ -152,13 +160,32 @@ def _glyph(letter: str, height: int = 160) -> Floats:
     return np.asarray(cell).astype(np.float32) / np.float32(255)
 
 
-def _colour(scene: Scene, place: int, name: str) -> Floats:
+def _colour(scene: Scene, place: int, name: str, look: Look) -> Floats:
     tint = np.array(scene.tint[3 * place : 3 * place + 3] or (0, 0, 0), np.float32)
-    return np.clip(np.array(RGB[name], np.float32) + COLOUR_JITTER * tint, 0, 255)
+    colour = np.array(RGB[name], np.float32) + COLOUR_JITTER * tint
+    if look.shades:
+        colour += np.array(look.shades[place], np.float32)
+    return np.clip(colour, 0, 255)
+
+
+@dataclass(frozen=True)
+class _Brush:
+    """How an object is painted: its colour, its tilt in radians, and the parts of its look."""
+
+    colour: Floats
+    tilt: float
+    outline: float
+    shadow: float
+
+
+_REACH = 1.3
+"""Farthest corner of a tilted shape from its centre, in units of its radius."""
+_SHADOW_OFFSET = 0.12
+_EDGE_BRIGHTNESS = 0.45
 
 
 def _paint(
-    image: Floats, thing: SceneObject, centre: tuple[float, float], aspect: float, colour: Floats
+    image: Floats, thing: SceneObject, centre: tuple[float, float], aspect: float, brush: _Brush
 ) -> None:
     """Blend an object into the image with an edge one pixel wide; only nearby pixels change."""
     height, width = image.shape[:2]
@@ -166,17 +193,39 @@ def _paint(
     per_x = thing.radius * width / max(aspect, 1.0)
     per_y = thing.radius * height * min(aspect, 1.0)
     middle_x, middle_y = centre[0] * width, centre[1] * height
-    left, right = int(max(middle_x - per_x - 2, 0)), int(min(middle_x + per_x + 3, width))
-    top, bottom = int(max(middle_y - per_y - 2, 0)), int(min(middle_y + per_y + 3, height))
+    reach = 1.0 if not (brush.tilt or brush.shadow) else _REACH + brush.shadow
+    left, right = (
+        int(max(middle_x - reach * per_x - 2, 0)),
+        int(min(middle_x + reach * per_x + 3, width)),
+    )
+    top, bottom = (
+        int(max(middle_y - reach * per_y - 2, 0)),
+        int(min(middle_y + reach * per_y + 3, height)),
+    )
     if left >= right or top >= bottom:
         return
     x = (np.arange(left, right, dtype=np.float32) + 0.5 - middle_x) / per_x
     y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - middle_y) / per_y
     grid_x, grid_y = np.meshgrid(x, y)
-    distance = signed_distance(thing.shape, grid_x, grid_y) * np.sqrt(per_x * per_y)
-    cover = np.clip(0.5 - distance, 0, 1)[..., None].astype(np.float32)
+    pixels = np.sqrt(per_x * per_y)
     region = image[top:bottom, left:right]
-    region += cover * (colour - region)
+    if brush.shadow:
+        below = _distance(thing.shape, grid_x - _SHADOW_OFFSET, grid_y - _SHADOW_OFFSET, brush.tilt)
+        region *= 1 - brush.shadow * np.clip(0.5 - 3 * below, 0, 1)[..., None].astype(np.float32)
+    distance = _distance(thing.shape, grid_x, grid_y, brush.tilt)
+    cover = np.clip(0.5 - distance * pixels, 0, 1)[..., None].astype(np.float32)
+    region += cover * (brush.colour - region)
+    if brush.outline:
+        edge = np.clip(0.5 + (distance + brush.outline) * pixels, 0, 1)[..., None]
+        region += (cover * edge).astype(np.float32) * (_EDGE_BRIGHTNESS * brush.colour - region)
+
+
+def _distance(shape: str, x: Floats, y: Floats, tilt: float) -> Floats:
+    """Return the signed distance to a shape that is turned by ``tilt`` radians."""
+    if not tilt:
+        return signed_distance(shape, x, y)
+    across, along = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
+    return signed_distance(shape, x * across + y * along, y * across - x * along)
 
 
 TICKS_PER_SECOND = 12800
