@@ -22,7 +22,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from smolvideo.engines.devices import available_cores, first_line
+from smolvideo.engines.devices import available_cores, cpu_has_bf16, first_line
 from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.files import open_atomic
 from smolvideo.sanitize import display_path
@@ -206,13 +206,15 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 class MasterOptimizer(Generic[Trained]):
-    """``masters`` are the float32 weights; ``working_copy`` is the bfloat16 copy to compute with.
+    """``masters`` are the float32 weights; ``working_copy`` is the copy to compute with, in
+    bfloat16 where the processor has bfloat16 products, which are emulated elsewhere.
 
     Parameters without ``requires_grad`` at construction are not trained.
     """
 
     def __init__(self, masters: Trained) -> None:
-        self.working_copy = copy.deepcopy(masters).bfloat16()
+        self.dtype = torch.bfloat16 if cpu_has_bf16() else torch.float32
+        self.working_copy = copy.deepcopy(masters).to(self.dtype)
         named = {name: p for name, p in masters.named_parameters() if p.requires_grad}
         hidden = [p for name, p in named.items() if _takes_muon(name, p)]
         others = [p for name, p in named.items() if not _takes_muon(name, p)]

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smolvideo.errors import RecordError, SmolVideoError, UsageError
-from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.records import write_text_atomic
 from smolvideo.sanitize import display_path
@@ -42,9 +41,9 @@ from smolvideo.train.nano_config import (
     init_weights,
     known_words,
     load_start,
-    new_tokenizer,
     save_checkpoint,
     special_id,
+    start_tokenizer,
 )
 from smolvideo.train.packing import PackedBatch
 from smolvideo.train.question_batches import (
@@ -115,12 +114,11 @@ class Trainer:
         self.tokenizer = self._tokenizer()
         self.image_token_id = special_id(self.tokenizer, "<image>")
         self.trainable = TrainableNano(NANO)
-        self.course = TrainState()
+        self.course = TrainState("see" if options.start is None else "answer")
         if options.start is None:
             init_weights(self.trainable.network)
         else:
             load_start(options.start, self.trainable.network)
-            self.course.stage = "answer"
         self.optimizer = self._optimizer()
         if (folder / "state.pt").exists():
             self._resume()
@@ -133,12 +131,7 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             with _as_record_error(file):
                 return Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        start = self.options.start
-        tokenizer = (
-            Tokenizer.from_str(new_tokenizer())
-            if start is None
-            else open_checkpoint(start).tokenizer
-        )
+        tokenizer = start_tokenizer(self.options.start)
         if self.rank == 0:
             write_text_atomic(file, tokenizer.to_str(pretty=True), overwrite=True)
         return tokenizer
@@ -165,8 +158,7 @@ class Trainer:
         """Run one step of all processes: return their mean loss, set ``elapsed`` to their mean."""
         course = self.course
         # Every process and step samples scenes from its own seed: a resumed run repeats them.
-        random = Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}")
-        loss = self._loss(random)
+        loss = self._loss(Random(f"{self.options.seed}/{course.stage}/{course.step}/{self.rank}"))
         loss.backward()
         clock = torch.tensor([loss.item(), self.clock() - self.started])
         clock, *gradients = all_reduce_mean([clock, *self.optimizer.gradients()], self.ranks)
@@ -187,7 +179,7 @@ class Trainer:
         written = TEXT_IMAGE_SHARE if self.course.stage == "read" else 0.0
         pictures = self.options.pictures_per_step
         labels = make_labelled_images(random, pictures, NANO, written=written)
-        patches = student.network.model.vision_model(labels.pixels.bfloat16())
+        patches = student.network.model.vision_model(labels.pixels.to(self.optimizer.dtype))
         return student.heads.loss(patches, student.network.model.connector(patches), labels)
 
     def _text_exercise_loss(self, random: Random) -> Tensor:
@@ -208,7 +200,7 @@ class Trainer:
             tokenizer=self.tokenizer,
         )
         with torch.set_grad_enabled(options.start is not None):
-            patches = network.model.vision_model(batch.pixels.bfloat16())
+            patches = network.model.vision_model(batch.pixels.to(self.optimizer.dtype))
         features = network.model.connector(patches)[batch.frames].flatten(0, 2)
         vectors = network.embed_inputs(batch.rows.token_ids, features, self.image_token_id)
         return _rows_loss(student, vectors, batch.rows)
@@ -235,8 +227,7 @@ class Trainer:
         ]
         for part in (*eyes, *words):
             part.requires_grad_(seeing == (part in eyes))
-        if self.options.start is not None:
-            network.model.vision_model.requires_grad_(True)
+        network.model.vision_model.requires_grad_(seeing or self.options.start is not None)
         return MasterOptimizer(self.trainable)
 
     def _should_log(self, steps: int) -> bool:
@@ -267,9 +258,9 @@ class Trainer:
             self._save()
 
     def _scores(self) -> dict[str, float]:
-        running, videos = self.optimizer.working_copy.network, self.options.examine_videos // 3
         if self.course.stage == "answer":
-            return self._evaluate(running, seed=1, videos=videos)
+            running = self.optimizer.working_copy.network
+            return self._evaluate(running, seed=1, videos=self.options.examine_videos // 3)
         return dense_label_accuracy(self.trainable, make_labelled_images(Random(1), 256, NANO))
 
     def _save_if_best(self, scores: dict[str, float]) -> None:
@@ -285,8 +276,8 @@ class Trainer:
                 self.trainable.network.load_state_dict(best)
 
     def _final_accuracy(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
-        videos = self.options.examine_videos // (4 if grey else 1)
-        return _rounded(self._evaluate(network, seed=2, videos=videos, grey=grey))
+        count = self.options.examine_videos // (4 if grey else 1)
+        return _rounded(self._evaluate(network, seed=2, videos=count, grey=grey))
 
     def _evaluate(
         self, network: SmolVLM, *, seed: int, videos: int, grey: bool = False
@@ -339,9 +330,10 @@ class Trainer:
     def _metadata(self) -> dict[str, Any]:
         """Return how the weights were trained, and their accuracy as shipped, in bfloat16."""
         options, shipped = self.options, copy.deepcopy(self.trainable.network).bfloat16().float()
+        start = "" if options.start is None else f" --from {options.start}"
         return {
-            "command": f"smolvideo train nano --minutes {options.minutes:g} --seed {options.seed}"
-            + (f" --from {options.start}" if options.start is not None else ""),
+            "command": f"smolvideo train nano --minutes {options.minutes:g} "
+            f"--seed {options.seed}{start}",
             "processes": self.ranks,
             "steps": {**self.course.steps_before, self.course.stage: self.course.step},
             "versions": {"smolvideo": __version__, "torch": torch.__version__},

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -16,15 +17,17 @@ from torch import nn
 
 from smolvideo.errors import UsageError
 from smolvideo.evals.protocol import format_question
-from smolvideo.evals.protocol.prompts import PROMPTS
 from smolvideo.models import open_checkpoint
 from smolvideo.models.json_files import read_json
 from smolvideo.network import NetworkConfig, SmolVLM, TextConfig, VisionConfig
+from smolvideo.train.schedule import CHOICE_FORMS
+from smolvideo.train.world.grammar import load_grammar
 from smolvideo.train.world.multiple_choice import OPTIONS, WITHOUT_CHOICE, with_options
-from smolvideo.train.world.question import informal
+from smolvideo.train.world.question import Question, informal
 from smolvideo.train.world.questions import FrameClock, ask_about
-from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS
+from smolvideo.train.world.scene import BACKGROUNDS, COLOURS, SHAPES, WORDS, Scene
 from smolvideo.train.world.scene_sampler import sample_scene
+from smolvideo.train.world.worded_questions import ask_in_words
 
 _CLOCK = FrameClock(tuple(moment / 9 for moment in range(10)), 60.0)
 
@@ -33,13 +36,25 @@ _CLOCK = FrameClock(tuple(moment / 9 for moment in range(10)), 60.0)
 def known_words() -> tuple[str, ...]:
     """Return every word of the questions, answers and option lists, in lower case, sorted."""
     random = Random(0)
-    scenes = (sample_scene(random) for _ in range(2000))
-    asked = (question for scene in scenes for question in ask_about(scene, random, _CLOCK))
+    asked = (
+        question
+        for number in range(2000)
+        for question in _asked(sample_scene(random), random, number)
+    )
     spoken = (f"{question.text} {question.subtitles or ''} {question.answer}" for question in asked)
     texts = chain(spoken, [format_question("plain", "cinepile", "", [""] * OPTIONS, None).text])
     return tuple(
         sorted({word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())})
     )
+
+
+def _asked(scene: Scene, random: Random, number: int) -> list[Question]:
+    """Return questions about the scene of this number; every eighth time those in the words of the
+    grammar, too, without typing errors."""
+    questions = ask_about(scene, random, _CLOCK)
+    if number % 8 == 0:
+        questions += ask_in_words(scene, random, _CLOCK, replace(load_grammar(), typos=0.0))
+    return questions
 
 
 def corpus() -> Iterator[str]:
@@ -52,13 +67,13 @@ def corpus() -> Iterator[str]:
     yield from ["User:", "Assistant:"] * 100
     for number in range(4000):
         scene = sample_scene(random)
-        for question in ask_about(scene, random, _CLOCK):
+        for question in _asked(scene, random, number):
             yield informal(random, question).text
             yield f" {question.answer}"
             if question.subtitles:
                 yield question.subtitles
             if number % 20 == 0 and question.type not in WITHOUT_CHOICE:
-                prompt = random.choice([name for name in PROMPTS if name != "open"])
+                prompt = random.choice(CHOICE_FORMS)
                 yield with_options(question, scene, random, _CLOCK, prompt).text
 
 
@@ -260,6 +275,13 @@ def save_checkpoint(
     _write_json(folder / "training.json", metadata)
 
 
+def start_tokenizer(name: str | None) -> Tokenizer:
+    """Return the tokenizer of the checkpoint ``name``, or a new one. Raises ModelError."""
+    if name is None:
+        return Tokenizer.from_str(new_tokenizer())
+    return open_checkpoint(name).tokenizer
+
+
 def load_start(name: str, network: SmolVLM) -> None:
     """Load the weights of the checkpoint ``name`` into ``network``.
 
@@ -270,9 +292,9 @@ def load_start(name: str, network: SmolVLM) -> None:
     config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
     if config != network.config:
         raise UsageError(f"`{name}` has other shapes than nano", hint="such as `--from nano`")
-    stored = {
-        key: value for file in checkpoint.weights.files for key, value in load_file(file).items()
-    }
+    stored: dict[str, torch.Tensor] = {}
+    for file in checkpoint.weights.files:
+        stored |= load_file(file)
     if network.config.tie_word_embeddings:
         stored["lm_head.weight"] = stored["model.text_model.embed_tokens.weight"]
     network.load_state_dict(stored)

@@ -203,6 +203,21 @@ def test_speed_tables_equal_the_bench_results(name: str) -> None:
     check_table(name, tables[name]())
 
 
+def test_figures_of_why_equal_their_measurement() -> None:
+    found = json.loads((ROOT / ".github" / "bench" / "why-quality.json").read_text("utf-8"))
+    drawn, real = found["cost"]
+    text = " ".join((ROOT / "docs" / "proving.md").read_text("utf-8").split())
+    for said in (
+        f"of {found['questions']} questions about a colour, a text or a thing "
+        f"{found['right_scene']} point into the right shot",
+        f"of {found['order_and_motion']} about order and motion {found['refused']} name no frame",
+        f"{real['frames']} frames of real footage `--why` adds "
+        f"{real['cost_over_first_answer'] - 1:.0%}".replace("%", " %"),
+        f"encoded once, {drawn['cost_over_first_answer'] - 1:.0%}".replace("%", " %"),
+    ):
+        assert said in text, said
+
+
 def test_table_of_find_equals_its_measurement() -> None:
     found = json.loads((ROOT / ".github" / "bench" / "find-quality.json").read_text("utf-8"))
     names = {

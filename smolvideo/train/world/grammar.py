@@ -29,7 +29,8 @@ _FIELD = re.compile(r"\{(\w+)\}")
 class Grammar:
     """The forms of each intent, the words among them, and sentences that are never generated.
 
-    ``reserved`` are sentences with their fields in braces, as ``plain_form`` returns them.
+    ``reserved`` are sentences with their fields in braces, as ``plain_form`` returns them;
+    ``typos`` is the probability of a typing error in a question.
     """
 
     words: Mapping[str, tuple[str, ...]]
@@ -37,6 +38,7 @@ class Grammar:
     intents: Mapping[str, Mapping[str, tuple[str, ...]]]
     unanswerable: Mapping[str, tuple[str, ...]]
     reserved: frozenset[str] = frozenset()
+    typos: float = TYPO_PROBABILITY
 
     def ask(self, random: Random, intent: str, **fields: str) -> str:
         """Return a question of ``intent`` with its fields filled. Raises KeyError for an unknown
@@ -46,7 +48,7 @@ class Grammar:
             if plain_form(form) not in self.reserved:
                 break
         text = _with_articles(form.format(**fields), fields.values())
-        if random.random() < TYPO_PROBABILITY:
+        if random.random() < self.typos:
             text = mistype(random, text, keep=fields.values())
         if random.random() < HASTE_PROBABILITY:
             text = f"{text[0].lower()}{text[1:].rstrip('?.')}"
@@ -54,8 +56,7 @@ class Grammar:
 
     def ask_unanswerable(self, random: Random) -> str:
         """Return a question that no drawing answers."""
-        form = self._expand(random, random.choice(self.unanswerable["questions"]))
-        return form
+        return self._expand(random, random.choice(self.unanswerable["questions"]))
 
     def _form(self, random: Random, forms: Mapping[str, tuple[str, ...]]) -> str:
         """Return a sentence of one of the three kinds, its fields still in braces."""

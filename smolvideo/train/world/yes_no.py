@@ -145,7 +145,7 @@ def _is_size(scene: Scene, random: Random, truth: bool) -> Asked | None:
 
 def _is_text(scene: Scene, random: Random, truth: bool) -> Asked | None:
     if scene.caption is None:
-        return "any text", {}, False
+        return ("any text", {}, False) if random.random() < 0.3 else None
     if random.random() < 0.4:
         return "any text", {}, True
     text = scene.caption.text
