@@ -57,6 +57,20 @@ def test_reserved_sentences_are_never_generated() -> None:
     assert "so is it red" in asked
 
 
+def test_no_question_of_the_exam_is_generated() -> None:
+    grammar = replace(load_grammar(), typos=0.0)
+    assert len(grammar.reserved) > 250
+    random = Random(9)
+    braced = {name: f"{{{name}}}" for name in FIELDS}
+    asked = {
+        plain_form(grammar.ask(random, intent, **braced))
+        for intent in grammar.intents
+        for _ in range(300)
+    }
+    asked |= {plain_form(grammar.ask_unanswerable(random)) for _ in range(2000)}
+    assert not asked & grammar.reserved
+
+
 def test_typing_errors_change_one_word_and_no_field() -> None:
     random = Random(4)
     for _ in range(200):

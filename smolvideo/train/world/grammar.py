@@ -56,7 +56,10 @@ class Grammar:
 
     def ask_unanswerable(self, random: Random) -> str:
         """Return a question that no drawing answers."""
-        return self._expand(random, random.choice(self.unanswerable["questions"]))
+        while True:
+            form = self._expand(random, random.choice(self.unanswerable["questions"]))
+            if plain_form(form) not in self.reserved:
+                return form
 
     def _form(self, random: Random, forms: Mapping[str, tuple[str, ...]]) -> str:
         """Return a sentence of one of the three kinds, its fields still in braces."""
@@ -137,7 +140,27 @@ def load_grammar() -> Grammar:
         _tuples(content["frames"]),
         {name: _tuples(forms) for name, forms in content["intent"].items()},
         _tuples(content["unanswerable"]),
+        frozenset(map(plain_form, _exam_sentences())),
     )
+
+
+def _exam_sentences() -> Iterator[str]:
+    """Yield every sentence of the exam's own wordings and of its unanswerable questions."""
+    folder = files("smolvideo.train.exam")
+    for name in ("new_wordings.toml", "unanswerable.toml"):
+        content = tomllib.loads(folder.joinpath(name).read_text(encoding="utf-8"))
+        yield from _strings(content)
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content.replace("{a_thing}", "a {thing}")
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _strings(value)
 
 
 def _tuples(table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
