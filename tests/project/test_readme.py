@@ -157,36 +157,6 @@ def test_documented_training_time_is_the_default() -> None:
     assert f"in {TrainOptions().minutes:.0f} minutes of two cores" in text
 
 
-def test_nano_table_equals_the_exam_report() -> None:
-    check_table("nano", exam_table())
-
-
-def exam_table() -> list[str]:
-    """Return the table of the exam report in ``.github/bench``, written by ``smolvideo eval
-    world``.
-    """
-    found = json.loads((ROOT / ".github" / "bench" / "world.json").read_text("utf-8"))
-    assert found["model"] == "nano"
-    blind = found["blind"]
-    rows = [
-        "| questions | right | with grey frames | number |",
-        "|---|---|---|---|",
-        f"| **open, all** | {found['open']:.1%} | {blind['open']:.1%} | "
-        f"{sum(scores['asked'] for scores in found['by_type'].values()):,} |",
-    ]
-    for name, scores in found["by_type"].items():
-        asked = scores["asked"]
-        rows.append(f"| {name} | {scores['right']:.1%} | {scores['blind']:.1%} | {asked:,} |")
-    choices = found["questions"] - sum(scores["asked"] for scores in found["by_type"].values())
-    for name, asked in (
-        ("multiple_choice", "letter generated"),
-        ("multiple_choice_by_score", "highest log-probability"),
-    ):
-        right = f"{found[name]:.1%} | {blind[name]:.1%}"
-        rows.append(f"| **five options, {asked}** | {right} | {choices:,} |")
-    return rows
-
-
 @pytest.mark.parametrize(
     "name", ["first video", "speed", "quantized", "formats", "int8", "picture", "served load"]
 )
