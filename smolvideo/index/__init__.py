@@ -2,6 +2,7 @@
 
 options.py       windows of an index, and the questions whose answers are its notes
 database.py      the index file (SQLite); window_search.py: its windows; store.py: its videos
+entries.py       what the file holds; search_types.py: what is searched
 build.py         the run that fills it; claims.py: which process indexes a video
 subtitle_files.py  subtitles, and the state of the file that they are from
 named_paths.py   files of the index that sources mean

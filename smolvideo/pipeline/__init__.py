@@ -3,6 +3,7 @@
 prepared_prompt.py  a packed question with its frames
 prepare_prompt.py   choose frame times, count tokens, decode frames, pack the prompt
 plan_prompt.py      the same without decoding all of it: frames, tokens, and the predicted cost
+source_frames.py    the frames of one source
 prepare_turns.py    the same for a conversation with media anywhere among its texts
 compare.py          two videos in one prompt, their frames interleaved by time
 answer.py           stream the answer of an engine to a prepared prompt; answer or error as a record

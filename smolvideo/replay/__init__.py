@@ -2,6 +2,7 @@
 
 comparison.py   differences in the order of the path of a video, and what a replay found
 engines.py      the engine of a record, loaded again, and how it differs
+sources.py      the sources of a record, found again by path or by name
 answers.py      replay of answers (``ask --save``, ``--json``, ``chat --jsonl``)
 evidence.py     replay of what ``--why`` and ``--check`` found
 summaries.py    replay of summaries
