@@ -305,6 +305,27 @@ def pack_questions(
     return row
 
 
+def split_into_rows(
+    front: Prefix, questions: Sequence[Question], tokenizer: Tokenizer, *, limit: int
+) -> Iterator[list[Question]]:
+    """Divide questions into rows of at most ``limit`` tokens beside the frames, one at least each.
+
+    A question sees the frames and itself alone, so that the rows give the same losses as one; but
+    attention over one long row takes time for every pair of questions.
+    """
+    row: list[Question] = []
+    tokens = 0
+    for question in questions:
+        length = len(pack_questions(front, [question], tokenizer).token_ids) - len(front.token_ids)
+        if row and tokens + length > limit:
+            yield row
+            row, tokens = [], 0
+        row.append(question)
+        tokens += length
+    if row:
+        yield row
+
+
 def collate(rows: Sequence[PackedSequence], questions: Sequence[Sequence[Question]]) -> PackedBatch:
     """Pad the rows to one length and stack them, with their questions."""
     longest = max(len(row.token_ids) for row in rows)

@@ -15,7 +15,14 @@ from smolvideo.formatting import format_timestamp
 from smolvideo.frames import Images, blank_images
 from smolvideo.network import NetworkConfig, SmolVLM
 from smolvideo.train.nano_config import special_id
-from smolvideo.train.packing import PackedBatch, collate, pack_questions, text_prefix, video_prefix
+from smolvideo.train.packing import (
+    PackedBatch,
+    collate,
+    pack_questions,
+    split_into_rows,
+    text_prefix,
+    video_prefix,
+)
 from smolvideo.train.schedule import CHOICE_FORMS, DRILLS_PER_ROW, QuestionMix
 from smolvideo.train.vision_pretraining import add_codec_noise, normalize_images
 from smolvideo.train.world.grammar import load_grammar
@@ -36,6 +43,8 @@ from smolvideo.train.world.worded_questions import ask_in_words
 FOLLOW_UP_PROBABILITY = 0.3
 """Probability that a question with options follows the same question without: the answer is then
 in the conversation, and only the options need to be matched."""
+MIN_ROW_TOKENS = 160
+"""Tokens of questions in a row; as many as its frames have, where these are more."""
 GRAMMAR_PROBABILITY = 0.75
 """Probability that the questions about a video are in the words of the grammar; the others are the
 sentences of ``question.TEMPLATES``."""
@@ -49,7 +58,8 @@ HARD_TYPES = ("describe", "direction", "moment", "motion", "mover", "order", "ti
 class VideoBatch:
     """Rendered videos of equally many frames with their questions.
 
-    ``pixels`` ``[U, 3, S, S]``: each distinct image once; ``frames`` ``[B, F]`` indexes it.
+    ``pixels`` ``[U, 3, S, S]``: each distinct image once; ``frames`` ``[B, F]`` indexes it, a row
+    for each row of questions; a video may have several.
     """
 
     pixels: Tensor
@@ -96,11 +106,16 @@ def make_video_batch(
     for video in _videos(random, videos, frames, side):
         pictures, shown = render_times(video.scene, video.shares, size, size, video.look)
         spoilt = add_codec_noise(pictures, noise)
-        frame_rows.append(np.array(shown) + sum(len(part) for part in pixels))
+        places = np.array(shown) + sum(len(part) for part in pixels)
         pixels.append(blank_images(spoilt) if grey else spoilt)
-        asked.append(_questions(video, random, asking))
         front = video_prefix(video.stamps, network.tokens_per_image, tokenizer, asking.instruction)
-        rows.append(pack_questions(front, asked[-1], tokenizer))
+        limit = max(MIN_ROW_TOKENS, len(front.token_ids))
+        for row in split_into_rows(
+            front, _questions(video, random, asking), tokenizer, limit=limit
+        ):
+            frame_rows.append(places)
+            asked.append(row)
+            rows.append(pack_questions(front, row, tokenizer))
     return VideoBatch(
         pixels=normalize_images(np.concatenate(pixels)),
         frames=torch.from_numpy(np.stack(frame_rows)),

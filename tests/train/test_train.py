@@ -22,8 +22,8 @@ from smolvideo.models import open_checkpoint
 from smolvideo.network import SmolVLM
 from smolvideo.prompt import Message, count_tokens, pack_prompt
 from smolvideo.train.exam.evaluate import conversation
-from smolvideo.train.nano import Trainer, train_nano
-from smolvideo.train.nano_config import NANO, SPECIAL_TOKENS, new_tokenizer
+from smolvideo.train.nano import Trainer, _rows_loss, train_nano
+from smolvideo.train.nano_config import NANO, SPECIAL_TOKENS, new_tokenizer, special_id
 from smolvideo.train.packing import pack_questions, text_prefix, video_prefix
 from smolvideo.train.question_batches import (
     evaluate,
@@ -49,6 +49,7 @@ from smolvideo.train.vision_pretraining import (
     PATCH_LABELS,
     TOKEN_LABELS,
     TOKEN_NORM,
+    TrainableNano,
     center_connector,
     make_labelled_images,
 )
@@ -213,9 +214,31 @@ def test_video_batches_follow_the_question_mix(tokenizer: Tokenizer) -> None:
         network=NANO,
         tokenizer=tokenizer,
     )
-    asked = [[question.type for question in row] for row in batch.rows.questions]
-    assert all(row.count("choice") == 2 and len(row) <= 8 for row in asked)
+    asked = [question.type for row in batch.rows.questions for question in row]
+    assert asked.count("choice") == 2 * 6
+    assert len(asked) <= 8 * 6
+    assert len(batch.frames) == len(batch.rows.questions) > 6
     assert len({question.answer for row in batch.rows.questions for question in row}) > 10
+
+
+def test_rows_of_few_questions_give_the_loss_of_one_row(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    student = TrainableNano(NANO)
+    losses, lengths = [], []
+    for limit in (60, 10_000):
+        monkeypatch.setattr("smolvideo.train.question_batches.MIN_ROW_TOKENS", limit)
+        batch = make_video_batch(
+            Random(5), videos=2, frames=3, asking=LATE_MIX, network=NANO, tokenizer=tokenizer
+        )
+        features = student.network.encode_images(batch.pixels)[batch.frames].flatten(0, 2)
+        image = special_id(tokenizer, "<image>")
+        vectors = student.network.embed_inputs(batch.rows.token_ids, features, image)
+        losses.append(_rows_loss(student, vectors, batch.rows).item())
+        lengths.append(batch.rows.token_ids.shape[1])
+    assert lengths[0] < lengths[1] / 2
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
 @pytest.mark.parametrize("earlier", [0.0, 1.0])
