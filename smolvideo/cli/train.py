@@ -60,8 +60,9 @@ def train() -> None:
     type=IntegerType(min=1),
     metavar="N",
     default=None,
-    show_default="one per core with 2 GB of free memory",
-    help="Processes that share the work; each takes a core and up to 2 GB of memory.",
+    show_default="one per core with that much free memory",
+    help="Processes that share the work; each takes a core and up to 2 GB of memory, or 4 GB where "
+    "the processor has no bfloat16.",
 )
 @click.option(
     "--seed",

@@ -222,10 +222,13 @@ def trim_heap() -> None:
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 
 
-def return_freed_memory(block_bytes: int) -> None:
+def set_block_bytes(block_bytes: int) -> None:
     """Have blocks of at least ``block_bytes`` returned to the system as soon as they are freed,
-    where its C library is glibc (mallopt(3)). Its own threshold rises to 32 MB with the first block
-    that is freed, and what a layer frees then stays in the process, beside what is kept."""
+    and smaller ones kept, where its C library is glibc (mallopt(3)).
+
+    Its own threshold rises to 32 MB with the first block that is freed. With a smaller one less
+    stays in the process; with a larger one what is freed need not be taken from the system again.
+    """
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, block_bytes)

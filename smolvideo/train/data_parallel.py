@@ -22,6 +22,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from smolvideo.engines.base import set_block_bytes
 from smolvideo.engines.devices import available_cores, cpu_has_bf16, first_line
 from smolvideo.errors import ModelError, RecordError, UsageError
 from smolvideo.files import open_atomic
@@ -30,14 +31,20 @@ from smolvideo.sanitize import display_path
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
 
-BYTES_PER_PROCESS = 2_000_000_000
-"""Maximum memory of one training process, with 50 frames and their gradients."""
+BYTES_PER_PROCESS = {torch.bfloat16: 2_000_000_000, torch.float32: 4_000_000_000}
+"""Maximum memory of one training process, with 50 frames and their gradients, by the dtype."""
+_KEPT_BLOCK_BYTES = 1 << 30
 _SECONDS_TO_END = 5.0
 _LOOPBACK = "127.0.0.1"
 _RENDEZVOUS_TIMEOUT = timedelta(minutes=5)
 
 Work = Callable[[int, int], None]
 """The function of a process; its arguments are rank and world size. Must be picklable."""
+
+
+def training_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor has bfloat16 products, which are emulated elsewhere."""
+    return torch.bfloat16 if cpu_has_bf16() else torch.float32
 
 
 def processes_that_fit(wanted: int | None) -> int:
@@ -48,16 +55,17 @@ def processes_that_fit(wanted: int | None) -> int:
     import psutil
 
     cores, free = available_cores(), psutil.virtual_memory().available
-    with_memory = free // BYTES_PER_PROCESS
+    needed = BYTES_PER_PROCESS[training_dtype()]
+    with_memory = free // needed
     ranks = wanted or max(1, min(cores, with_memory))
     if ranks > cores:
         raise UsageError(
             f"{ranks} processes cannot work side by side on {cores} cores",
-            hint="each needs a core and two gigabytes of memory; leave out `--processes`",
+            hint=f"each needs a core and {needed / 1e9:.0f} GB of memory; leave out `--processes`",
         )
     if ranks > with_memory:
         raise UsageError(
-            f"{ranks} processes need {ranks * BYTES_PER_PROCESS / 1e9:.0f} GB of memory, and "
+            f"{ranks} processes need {ranks * needed / 1e9:.0f} GB of memory, and "
             f"{free / 1e9:.1f} are free",
             hint=f"`--processes {with_memory}`" if with_memory else "end other programs first",
         )
@@ -69,6 +77,8 @@ def spawn(work: Work, ranks: int) -> None:
 
     Raises ModelError if one of the other processes dies.
     """
+    # Each step frees gigabytes that the next one takes again: half of its time were page faults.
+    set_block_bytes(_KEPT_BLOCK_BYTES)
     if ranks == 1:
         torch.set_num_threads(1)
         work(0, 1)
@@ -190,6 +200,7 @@ def _child_main(work: Work, rank: int, ranks: int, port: int, pipe: Connection) 
 
 
 def _work_together(work: Work, rank: int, ranks: int, store: "TCPStore") -> None:
+    set_block_bytes(_KEPT_BLOCK_BYTES)
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     try:
@@ -206,14 +217,14 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 class MasterOptimizer(Generic[Trained]):
-    """``masters`` are the float32 weights; ``working_copy`` is the copy to compute with, in
-    bfloat16 where the processor has bfloat16 products, which are emulated elsewhere.
+    """``masters`` are the float32 weights; ``working_copy`` is the copy to compute with, of
+    ``training_dtype``.
 
     Parameters without ``requires_grad`` at construction are not trained.
     """
 
     def __init__(self, masters: Trained) -> None:
-        self.dtype = torch.bfloat16 if cpu_has_bf16() else torch.float32
+        self.dtype = training_dtype()
         self.working_copy = copy.deepcopy(masters).to(self.dtype)
         named = {name: p for name, p in masters.named_parameters() if p.requires_grad}
         hidden = [p for name, p in named.items() if _takes_muon(name, p)]

@@ -60,7 +60,7 @@ TEXT_STEP_INTERVAL = 3
 DRILL_ROWS_PER_STEP, DRILLS_PER_ROW = 8, 4
 ATTENTION_LOSS_WEIGHT = 0.15
 """Weight of the supervised-attention loss relative to the language-model loss."""
-VIDEOS_PER_STEP = 3, 16
+VIDEOS_PER_STEP = 2, 6
 """Minimum and maximum videos per step; in between, ``TrainOptions.frames_per_step`` decides."""
 EARLY_MIX = QuestionMix(
     questions=7, text_exercises=3, hard_type_probability=0.3, single_frame_questions=6
@@ -99,7 +99,7 @@ class TrainOptions:
     examine_frames: tuple[int, ...] = (6, 10, 16, 50)
     save_minutes: float = 2.0
     pictures_per_step: int = 128
-    frames_per_step: int = 160
+    frames_per_step: int = 64
     start: str | None = None
 
     @property

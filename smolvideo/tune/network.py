@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smolvideo.engines.base import return_freed_memory, trim_heap
+from smolvideo.engines.base import set_block_bytes, trim_heap
 from smolvideo.engines.devices import choose_device, choose_dtype
 from smolvideo.engines.transformers import load_network, quiet_transformers
 from smolvideo.errors import ModelError, UsageError
@@ -104,7 +104,7 @@ class TuningNetwork:
         self.dtype = choose_dtype(self.device, checkpoint.weights.parameters, dtype)
         self.new_rows = tuple(new_rows) if "rows" in options.parts else ()
         if self.device.type == "cpu" and not checkpoint.is_nano:
-            return_freed_memory(_RETURNED_BYTES)
+            set_block_bytes(_RETURNED_BYTES)
         self.network = self._load()
         self._peft: Any = None
         if not options.trains_eyes:

@@ -342,7 +342,7 @@ def test_every_step_has_a_batch_size_and_a_prompt_form() -> None:
     steps = [TrainState("answer", 400, step) for step in range(200)]
     assert {course.question_mix(options).prompt_name for course in steps} == set(CHOICE_FORMS)
     assert {course.question_mix(options).choices for course in steps} == {LATE_MIX.choices}
-    assert all(3 <= course.videos(options) <= 16 for course in steps)
+    assert all(2 <= course.videos(options) <= 6 for course in steps)
     early = [TrainState("answer", 600 * STAGE_ENDS["read"] + 1, step) for step in range(200)]
     assert {course.question_mix(options).choices for course in early} == {0}
 

@@ -124,6 +124,10 @@ def test_number_of_processes_is_limited_by_memory(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
         monkeypatch.setattr(data_parallel, "available_cores", lambda: cores)
 
+    monkeypatch.setattr(data_parallel, "cpu_has_bf16", lambda: False)
+    machine(8, 9.0)
+    assert processes_that_fit(None) == 2
+    monkeypatch.setattr(data_parallel, "cpu_has_bf16", lambda: True)
     machine(8, 5.0)
     assert processes_that_fit(None) == 2
     assert processes_that_fit(2) == 2
