@@ -27,6 +27,7 @@ from weakref import WeakSet
 from smolvideo.errors import ModelError
 from smolvideo.files import file_lock
 from smolvideo.progress import OnProgress, Progress
+from smolvideo.sanitize import display_name
 
 if TYPE_CHECKING:
     from smolvideo.network.kernels.jit import JitFunction
@@ -170,9 +171,13 @@ def is_compiling() -> bool:
     return _at_work > 0
 
 
+_MAX_REASON = 300
+
+
 def _reason(error: Exception) -> str:
-    """Return the first line of ``error`` that says more than the stage at which numba failed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the first line of ``error`` that says more than the stage at which numba failed,
+    without numba's colours."""
+    lines = [display_name(line, _MAX_REASON) for line in str(error).splitlines() if line.strip()]
     useful = [line for line in lines if not line.startswith("Failed in ")]
     return next(iter(useful or lines), type(error).__name__)
 

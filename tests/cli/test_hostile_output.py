@@ -139,6 +139,7 @@ def scoring(screen: Output, folder: Path) -> None:
 
 
 def examining(screen: Output, _: Path) -> None:
+    group = {"right": 1.0, "blind": 0.0, "asked": 1}
     report = SimpleNamespace(
         setting={"model": HOSTILE},
         answers=[],
@@ -148,9 +149,14 @@ def examining(screen: Output, _: Path) -> None:
             "multiple_choice": 0.5,
             "multiple_choice_by_score": None,
             "blind": {"open": 0.5, "multiple_choice": 0.5},
-            "by_type": {HOSTILE: {"right": 1.0, "blind": 0.0, "asked": 1}},
+            "by_type": {HOSTILE: group},
             "combinations": {"known": 1.0, "novel": None},
             "wordings": {"known": 1.0, "novel": None},
+            "new_wordings": dict.fromkeys(("all", "yes_no", "truth_yes", "truth_no"), group)
+            | {"by_intent": {HOSTILE: group}},
+            "second_renderer": {"all": group, "by_type": {HOSTILE: group}},
+            "unanswerable": {"asked": 1, "abstained": 0.0, "right": 1.0, "wrong": 0.0},
+            "answerable_abstained": 0.0,
         },
     )
     show_exam_report(screen.out, report)  # type: ignore[arg-type]

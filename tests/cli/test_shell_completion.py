@@ -17,7 +17,7 @@ from smolvideo.conversation.turns import Settings, Turn
 FREE = {
     "question", "revision", "start", "end", "stop", "max_filesize", "newer_than", "prompt",
     "window", "values", "choices", "rate", "api_key", "allow_host", "allow_origin",
-    "allow_domain", "max_body", "query",
+    "allow_domain", "max_body", "query", "shard", "group",
 }  # fmt: skip
 """Options with free text or numbers, which have no completion."""
 

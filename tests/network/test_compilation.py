@@ -98,6 +98,11 @@ def test_reason_is_the_line_that_says_what_numba_cannot_compile() -> None:
         CompiledInBackground(make).get()
 
 
+def test_reason_has_no_colours() -> None:
+    error = RuntimeError("Failed in nopython mode\n\x1b[1m\x1b[31mUnknown attribute 'x'\x1b[0m")
+    assert compilation._reason(error) == "Unknown attribute 'x'"
+
+
 def test_a_child_ends_with_its_parent() -> None:
     build = KernelBuild("support.tinykernel:endless")
     child = subprocess.Popen(

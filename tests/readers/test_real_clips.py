@@ -198,7 +198,7 @@ ODD_AT_THE_START = (
 )
 """Clips whose oddity is in the header or in the first frames. Of these and of the ordinary ones the
 first ``COMPARED_SECONDS`` are compared: these readers decode all frames up to the wanted ones."""
-COMPARED_SECONDS = 2.0
+COMPARED_SECONDS = 3.0
 COUNTED = ("scene_", "timer_")
 """Of these, MP4 files must be read, and have a frame for each packet."""
 OTHER_READERS = ("opencv", "decord") if platform.machine() in ("x86_64", "AMD64") else ("opencv",)

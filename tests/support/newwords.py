@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from unittest import mock
 
 import numpy as np
 
-from smolvideo.train.world import render, scene_sampler
+from smolvideo.train.world import scene_sampler
 from smolvideo.train.world.question import Question
 from smolvideo.train.world.questions import ask_about
 from smolvideo.train.world.render import CORNERS, RGB, EncodingOptions, write_video
@@ -21,11 +22,11 @@ _CORNERS = np.array([(0, -1), (0.7, 0), (0, 1), (-0.7, 0)], np.float32)
 _RGB = (250, 150, 190)
 
 
-def new_world() -> mock._patch_dict:
+@contextmanager
+def new_world() -> Iterator[None]:
     """Context in which scenes with the new words can be rendered."""
-    CORNERS.setdefault(SHAPE, _CORNERS)
-    RGB.setdefault(COLOUR, _RGB)
-    return mock.patch.dict(render.RGB, {COLOUR: _RGB})
+    with mock.patch.dict(CORNERS, {SHAPE: _CORNERS}), mock.patch.dict(RGB, {COLOUR: _RGB}):
+        yield
 
 
 def sample_new_scene(random: Random) -> Scene:
