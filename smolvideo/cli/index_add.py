@@ -1,29 +1,32 @@
 """``smolvideo index add`` and ``rebuild``: fill the index with videos."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
 import click
 
 from smolvideo.cli.cache import CacheFlags, open_feature_cache
-from smolvideo.cli.flags import Flags, IntegerType, SectionCommand, argument, flag, takes
+from smolvideo.cli.flags import Flags, IntegerType, argument, flag, takes
 from smolvideo.cli.index_options import IndexFileFlags, WindowFlags
 from smolvideo.cli.model_choice import BackgroundEngine, choose_engine
 from smolvideo.cli.model_options import EngineFlags
 from smolvideo.cli.options import DownloadFlags, GeometryFlags, ListFlags, read_download, read_list
+from smolvideo.cli.ray_options import RayCommand, RayFlags, read_cluster
 from smolvideo.cli.shell_completion import complete_files
 from smolvideo.cli.summary_options import QuietFlags
 from smolvideo.cost.choose import all_drawn
 from smolvideo.engines import Engine
 from smolvideo.errors import EXIT_SOME_FAILED, UsageError
 from smolvideo.formatting import format_count
-from smolvideo.index.build import IndexRun, prune
+from smolvideo.index.build import IndexedItem, IndexRun, prune
 from smolvideo.index.options import IndexOptions
+from smolvideo.index.ray_run import run_on_cluster
 from smolvideo.index.store import IndexStore
 from smolvideo.pipeline import NANO_NOTICE
 from smolvideo.prompt import PromptOptions
+from smolvideo.ray_cluster import RayOptions
 from smolvideo.readers import READERS
 from smolvideo.sanitize import display_name
 from smolvideo.show.console import Output, open_screen
@@ -41,7 +44,7 @@ class SourceFlags(Flags):
     )
 
 
-class IndexRunFlags(Flags, section="Run"):
+class IndexRunFlags(RayFlags, section="Run"):
     """Options of the run."""
 
     prompt: str | None = flag(
@@ -53,8 +56,9 @@ class IndexRunFlags(Flags, section="Run"):
         type=IntegerType(min=1), metavar="N", show_default="all", help="Only the first N videos."
     )
     watch: bool = flag(
+        excludes=("ray",),
         help="Continue with videos that appear in the folders, once they are complete. "
-        "Ctrl-C ends it."
+        "Ctrl-C ends it.",
     )
     retry: bool = flag(help="Repeat videos that could not be indexed before.")
     reader: str = flag(
@@ -77,7 +81,7 @@ class AddFlags(
     """All options of the command."""
 
 
-@click.command("add", cls=SectionCommand)
+@click.command("add", cls=RayCommand)
 @takes(AddFlags)
 def add(given: AddFlags) -> int:
     """Index videos: files, folders, patterns, URLs and playlists.
@@ -87,14 +91,17 @@ def add(given: AddFlags) -> int:
     \b
     smolvideo index ~/Videos
     smolvideo index talk.mp4 --window 20 --max-frames 10
+    smolvideo index --ray ~/Videos
     """
     sources: tuple[Named, ...] = (*given.sources, *read_list(given))
     if not sources:
         raise UsageError("nothing to index", hint="`smolvideo index FOLDER` indexes one")
-    return _run(given, sources)
+    if given.watch and given.ray is not None:
+        raise UsageError("`--watch` and `--ray` contradict each other")
+    return _run(given, sources, read_cluster(given))
 
 
-@click.command("rebuild", cls=SectionCommand)
+@click.command("rebuild", cls=RayCommand)
 @takes(AddFlags)
 def rebuild(given: AddFlags) -> int:
     """Index videos again, from nothing: those named, or all that the index knows.
@@ -103,6 +110,7 @@ def rebuild(given: AddFlags) -> int:
     """
     if given.watch:
         raise UsageError("`--watch` adds to an index: `smolvideo index --watch FOLDER`")
+    cluster = read_cluster(given)
     with IndexStore(given.index_path, must_exist=True) as store:
         store.rebuild_text()
         named: tuple[Named, ...] = (*given.sources, *read_list(given))
@@ -112,23 +120,18 @@ def rebuild(given: AddFlags) -> int:
     if not sources:
         open_screen(quiet=given.quiet).notice("the index holds no videos")
         return 0
-    return _run(given, sources, rebuilt=dict(known))
+    return _run(given, sources, cluster, rebuilt=dict(known))
 
 
 def _run(
-    given: AddFlags, sources: Sequence[Named], *, rebuilt: Mapping[str, int] | None = None
+    given: AddFlags,
+    sources: Sequence[Named],
+    cluster: RayOptions | None,
+    *,
+    rebuilt: Mapping[str, int] | None = None,
 ) -> int:
     """Index ``sources``; what the index holds of those in ``rebuilt`` (path → content) is dropped
     first, once there are a model and files to make it again."""
-    options = IndexOptions(
-        prompt=given.prompt,
-        window_seconds=given.window,
-        max_frames=given.max_frames,
-        at_shot_changes=given.shot_changes,
-        reduce_to_fit=not given.is_explicit("max_frames"),
-        prompt_options=PromptOptions(geometry=given.geometry),
-        reader=given.reader,
-    )
     download = read_download(given, sources, offline=given.offline)
     screen = open_screen(quiet=given.quiet, verbose=given.verbose)
 
@@ -154,7 +157,7 @@ def _run(
         run = IndexRun(
             checkpoint,
             BackgroundEngine(load).result,
-            options,
+            _read_options(given),
             store,
             download=download,
             retry=given.retry,
@@ -168,9 +171,25 @@ def _run(
         progress = BatchProgress(
             screen, run.tally, None if items is None else len(items), made="indexed"
         )
-        failed = _index(given, screen, run, items or _watched(given, sources, listed), progress)
+        if cluster is None or items is None:
+            dones = run.run(items or _watched(given, sources, listed))
+        else:
+            dones = run_on_cluster(run, items, spec, cluster, cache)
+        failed = _index(screen, run, dones, progress)
         _tidy(screen, store, sources)
     return EXIT_SOME_FAILED if failed else 0
+
+
+def _read_options(given: AddFlags) -> IndexOptions:
+    return IndexOptions(
+        prompt=given.prompt,
+        window_seconds=given.window,
+        max_frames=given.max_frames,
+        at_shot_changes=given.shot_changes,
+        reduce_to_fit=not given.is_explicit("max_frames"),
+        prompt_options=PromptOptions(geometry=given.geometry),
+        reader=given.reader,
+    )
 
 
 def _paths_of(item: WorkItem) -> tuple[str, str]:
@@ -179,16 +198,13 @@ def _paths_of(item: WorkItem) -> tuple[str, str]:
 
 
 def _index(
-    given: AddFlags,
-    screen: Output,
-    run: IndexRun,
-    items: Iterable[WorkItem | None],
-    progress: BatchProgress,
+    screen: Output, run: IndexRun, dones: Generator[IndexedItem], progress: BatchProgress
 ) -> bool:
     """Index all items, and show failures, notices and counts; return whether any failed."""
     failed = False
     try:
-        with progress, closing(run.run(items)) as dones:
+        # Closed explicitly, so that Ray's processes end after Ctrl-C, too.
+        with progress, closing(dones):
             for done in dones:
                 failed |= done.outcome == "failed"
                 progress.done(done)

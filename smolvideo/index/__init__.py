@@ -4,6 +4,7 @@ options.py       windows of an index, and the questions whose answers are its no
 database.py      the index file (SQLite); window_search.py: its windows; store.py: its videos
 entries.py       what the file holds; search_types.py: what is searched
 build.py         the run that fills it; claims.py: which process indexes a video
+window_notes.py  what the model says of each window; ray_run.py: asked by workers of a cluster
 subtitle_files.py  subtitles, and the state of the file that they are from
 named_paths.py   files of the index that sources mean
 text_query.py    the words of a query → a full-text expression

@@ -6,7 +6,6 @@ the model, cut into windows. A run that was killed continues at the first window
 
 import os
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,29 +14,19 @@ from pathlib import Path
 from smolvideo.engines import Engine
 from smolvideo.errors import RecordError, SmolVideoError, SourceError
 from smolvideo.index.claims import this_process
-from smolvideo.index.entries import IndexedWindow, cues_between
+from smolvideo.index.entries import cues_between
 from smolvideo.index.named_paths import folders_among
-from smolvideo.index.options import IndexOptions, screen_text
+from smolvideo.index.options import IndexOptions
 from smolvideo.index.store import IndexStore
 from smolvideo.index.subtitle_files import subtitle_state, video_cues
+from smolvideo.index.window_notes import EngineLoadFailed, NotedPart, WindowNotes
 from smolvideo.models import Checkpoint
-from smolvideo.pipeline import notices_for_model
 from smolvideo.progress import OnProgress, no_progress
-from smolvideo.prompt import Message, pack_prompt
 from smolvideo.source import DownloadOptions, Named, resolve_source
 from smolvideo.subtitles import Cue
-from smolvideo.summaries.inference import answer
-from smolvideo.summaries.loader import (
-    IdentifiedSource,
-    LoadedPart,
-    ProbedVideo,
-    VideoLoader,
-    frames_per_window,
-)
+from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
 from smolvideo.summaries.prefetch import Prefetcher
 from smolvideo.summaries.run import ItemStatus, RunStats
-from smolvideo.summaries.summariser import PromptBatch
-from smolvideo.summaries.windows import Window
 from smolvideo.summaries.worklist import WorkItem
 
 _VIDEOS_AHEAD = 3
@@ -87,14 +76,10 @@ class IndexRun:
 
     def __post_init__(self) -> None:
         self.settings_key = self.options.key(self.checkpoint, self.quantize)
-        self.questions = self.options.questions(self.checkpoint)
-        self.looker = VideoLoader(
-            self.checkpoint,
-            self.options,
-            self.download,
-            _frames(self.checkpoint, self.options, self.questions),
+        self.notes = WindowNotes(
+            self.checkpoint, self.engine, self.options, self.on_progress, self.tally
         )
-        self._loaded: Engine | None = None
+        self.looker = self.notes.loader(self.download)
         self._ahead: set[str] = set()
         self._busy: dict[WorkItem, str] = {}
         self._lock = threading.Lock()
@@ -110,16 +95,62 @@ class IndexRun:
             self._with_freed(items), self._look, threads=threads, max_items=_VIDEOS_AHEAD
         ) as ahead:
             for item, pieces in ahead:
-                done = self._index(item, iter(pieces))
+                done = self.index_item(item, iter(pieces))
                 self.tally.waited_seconds = ahead.stall_seconds
                 self.tally.decoded_seconds = ahead.busy_seconds
-                if done.outcome != "busy":
-                    self.tally.counts[done.outcome] += 1
+                if done is not None:
                     yield done
-            for item in [*self._busy]:  # its process may have ended
-                done = self._index(item, self._look(item))
-                self.tally.counts[done.outcome] += 1
-                yield done
+            yield from self.index_busy()
+
+    def index_item(self, item: WorkItem, parts: Iterator[NotedPart]) -> IndexedItem | None:
+        """Index one item, whose ``parts`` begin with its identity; None where another process does,
+        until ``index_busy``. Raises as ``run``."""
+        done = self._index(item, parts)
+        if done.outcome == "busy":
+            return None
+        self.tally.counts[done.outcome] += 1
+        return done
+
+    def index_busy(self) -> Iterator[IndexedItem]:
+        """Index what other processes had claimed: they may have finished it, or ended."""
+        for item in [*self._busy]:
+            done = self._index(item, self._look(item))
+            self.tally.counts[done.outcome] += 1
+            yield done
+
+    def identify(self, item: WorkItem) -> IdentifiedSource:
+        """Find and hash the file of an item. Raises its errors."""
+        parts = self.looker.load(
+            item,
+            known_hash=self.store.known_hash,
+            is_needed=lambda _: False,
+            on_progress=self.on_progress,
+        )
+        found = next(parts)
+        assert isinstance(found, IdentifiedSource)
+        return found
+
+    def reserve(self, item: WorkItem, found: IdentifiedSource) -> frozenset[int] | None:
+        """Claim an item that is to be indexed later in this run, by ``index_item``.
+
+        Return the numbers of the windows that are there; None where nothing is to be done, or
+        another process does it. ``release`` gives it back.
+        """
+        sha256 = found.sha256
+        if sha256 is None or not self._is_needed(found):
+            return None
+        if not self._claim(sha256, is_reserved=True):
+            return None
+        if self.store.known_hash(item.path, found.stamp) != sha256:
+            self.store.add_path(item.path, sha256, found.stamp)
+        entry = self.store.content(sha256)
+        assert entry is not None
+        is_same = entry.settings_key == self.settings_key
+        return self.store.window_numbers(sha256) if is_same else frozenset()
+
+    def release(self, sha256: str) -> None:
+        """Give the claim of this process back, if it has one."""
+        self.store.release(sha256, owner=this_process())
 
     def _with_freed(self, items: Iterable[WorkItem | None]) -> Iterator[WorkItem | None]:
         """Yield the items, and in between those that another process has left."""
@@ -161,7 +192,7 @@ class IndexRun:
 
     # ------------------------------------------------------------ on the model's thread
 
-    def _index(self, item: WorkItem, pieces: Iterator[LoadedPart]) -> IndexedItem:
+    def _index(self, item: WorkItem, pieces: Iterator[NotedPart]) -> IndexedItem:
         try:
             found = next(pieces)
             assert isinstance(found, IdentifiedSource)
@@ -181,7 +212,7 @@ class IndexRun:
         self.store.add_path(path, sha256, found.stamp, subtitles=subtitle_state(found.source.path))
         try:
             return self._make_windows(item, found, sha256, pieces)
-        except _NotOfTheVideo as error:
+        except EngineLoadFailed as error:
             raise error.why from None
         except RecordError:  # of the index
             raise
@@ -190,7 +221,7 @@ class IndexRun:
             return IndexedItem(item, "failed", error=str(error), hint=error.hint)
         finally:
             with suppress(SmolVideoError):
-                self.store.release(sha256)
+                self.release(sha256)
 
     def _keep(
         self, item: WorkItem, found: IdentifiedSource, sha256: str, outcome: ItemStatus
@@ -222,13 +253,14 @@ class IndexRun:
                 (source,) = resolve_source(owner)[:1]
         return video_cues(source, self.options.reader)
 
-    def _claim(self, sha256: str) -> bool:
+    def _claim(self, sha256: str, *, is_reserved: bool = False) -> bool:
         return self.store.claim(
             sha256,
             settings_key=self.settings_key,
             model=self.checkpoint.name,
             window_seconds=self.options.window_seconds,
             owner=this_process(),
+            is_reserved=is_reserved,
         )
 
     def _make_windows(
@@ -236,7 +268,7 @@ class IndexRun:
         item: WorkItem,
         found: IdentifiedSource,
         sha256: str,
-        pieces: Iterator[LoadedPart],
+        pieces: Iterator[NotedPart],
     ) -> IndexedItem:
         opened = next(pieces, None)
         if opened is None:  # not decoded ahead: another item with this content has failed
@@ -249,14 +281,11 @@ class IndexRun:
         there = self.store.window_numbers(sha256)
         notices += tuple(opened.metadata.notices)
         made = 0
-        windows = (piece for piece in pieces if isinstance(piece, Window))
-        for number, window in enumerate(windows):
-            if number in there:
-                continue
-            if not made:
-                notices += tuple(notices_for_model(self.checkpoint, [window.batch]))
-            self.store.add_window(sha256, self._noted(number, window, cues))
+        for window, about in self.notes.note_windows(pieces, there):
+            said = cues_between(cues, window.start_seconds, window.end_seconds)
+            self.store.add_window(sha256, replace(window, cues=said))
             self.store.renew(sha256, owner=this_process())
+            notices += about
             made += 1
         if there:
             self.store.replace_cues(entry.id, cues)
@@ -264,58 +293,6 @@ class IndexRun:
         duration = opened.metadata.duration_seconds
         self.store.finish(sha256, duration_seconds=duration, notices=notices)
         return IndexedItem(item, "made", made, notices=tuple(dict.fromkeys(notices)))
-
-    def _noted(self, number: int, window: Window, cues: Sequence[Cue]) -> IndexedWindow:
-        """Answer the questions about a window, on one prefill of its frames."""
-        started = time.perf_counter()
-        try:
-            engine = self._engine()
-            prompts = tuple(
-                pack_prompt(
-                    (Message("user", (window.batch, question)),),
-                    self.checkpoint,
-                    self.options.prompt_options,
-                )
-                for question in self.questions
-            )
-            answers = answer(
-                engine, PromptBatch(prompts, self.options.generation), on_progress=self.on_progress
-            )
-        finally:
-            self.tally.answered_seconds += time.perf_counter() - started
-        note, *written = (one.text for one in answers)
-        return IndexedWindow(
-            number,
-            window.start_seconds,
-            window.end_seconds,
-            window.frame_times,
-            " ".join(note.split()),
-            screen_text(written[0]) if written else "",
-            cues_between(cues, window.start_seconds, window.end_seconds),
-        )
-
-    def _engine(self) -> Engine:
-        if self._loaded is None:
-            try:
-                self._loaded = self.engine()
-            except SmolVideoError as error:
-                raise _NotOfTheVideo(error) from error  # it ends the run, not one video
-            self.tally.load_seconds = self._loaded.load_seconds
-        return self._loaded
-
-
-class _NotOfTheVideo(SmolVideoError):
-    """Wraps an error of loading the model, so that handlers of a video's errors let it through."""
-
-    def __init__(self, why: SmolVideoError) -> None:
-        super().__init__(str(why))
-        self.why = why
-
-
-def _frames(checkpoint: Checkpoint, options: IndexOptions, questions: Sequence[str]) -> int:
-    """Return how many frames of a window fit; raises as ``frames_per_window``."""
-    longest = max(questions, key=len)
-    return frames_per_window(checkpoint, replace(options, prompt=longest))
 
 
 def prune(store: IndexStore, sources: Sequence[Named | Path] | None = None) -> int:

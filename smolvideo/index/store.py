@@ -59,9 +59,17 @@ class IndexStore(WindowSearch):
         return found is not None
 
     def claim(
-        self, sha256: str, *, settings_key: str, model: str, window_seconds: float, owner: str
+        self,
+        sha256: str,
+        *,
+        settings_key: str,
+        model: str,
+        window_seconds: float,
+        owner: str,
+        is_reserved: bool = False,
     ) -> bool:
-        """Take a content to index it with these settings; windows of other settings are deleted.
+        """Take a content to index it with these settings; windows of other settings are deleted,
+        unless it is only reserved, to be claimed by the same process later.
 
         Return False while a living process indexes it.
         """
@@ -79,6 +87,9 @@ class IndexStore(WindowSearch):
             number, key, claimed = row
             if claimed and not is_same_owner(claimed, owner) and is_alive(claimed):
                 return False
+            if is_reserved:
+                database.execute("UPDATE content SET claim = ? WHERE id = ?", (owner, number))
+                return True
             if key != settings_key:
                 _delete_windows(database, number)
             database.execute(
@@ -214,10 +225,14 @@ class IndexStore(WindowSearch):
                 (error is None, duration_seconds, error, json.dumps([*notices]), sha256),
             )
 
-    def release(self, sha256: str) -> None:
-        """Give a claim back, unfinished."""
+    def release(self, sha256: str, *, owner: str) -> None:
+        """Give a claim back, unfinished; that of another process stays."""
         with self._errors(), self._transaction() as database:
-            database.execute("UPDATE content SET claim = NULL WHERE sha256 = ?", (sha256,))
+            row = database.execute(
+                "SELECT claim FROM content WHERE sha256 = ?", (sha256,)
+            ).fetchone()
+            if row is not None and row[0] and is_same_owner(row[0], owner):
+                database.execute("UPDATE content SET claim = NULL WHERE sha256 = ?", (sha256,))
 
     def paths(self, within: Sequence[Named | Path] | None = None) -> list[tuple[str, int]]:
         """Return the files and the ids of their contents; of sources those that they name, and

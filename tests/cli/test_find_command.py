@@ -193,6 +193,20 @@ def test_status_rebuild_and_vacuum(index: Path, folder: Path, tmp_path: Path) ->
     assert json.loads(run("index", "status", "--index", copy, "--json").stdout)["videos"] == 2
 
 
+@pytest.mark.parametrize("words", [("--ray",), ("--ray", "auto"), ("rebuild", "--ray")])
+def test_cluster_without_ray_error_names_the_install_command(
+    words: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smolvideo.ray_cluster.find_spec", lambda _: None)
+    done = run("index", *words, folder)
+    assert (done.exit_code, "pip install 'smolvideo[ray]'" in done.stderr) == (2, True)
+
+
+def test_watch_is_for_this_process_alone(folder: Path) -> None:
+    done = run("index", "--watch", "--ray", "auto", folder)
+    assert (done.exit_code, "contradict each other" in done.stderr) == (2, True)
+
+
 def test_default_index_is_in_the_data_folder(folder: Path) -> None:
     assert run("index", "status").exit_code == 5
     done = run("find", "dog")

@@ -1,11 +1,16 @@
-"""A benchmark on a local Ray cluster of two workers: bytes of a local run, and a worker's death."""
+"""A benchmark and an index on a local Ray cluster of two workers, which both use: bytes and rows of
+a local run, and a worker's death.
+"""
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -17,7 +22,7 @@ from support.project import ROOT
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
 
 from smolvideo.cli.main import cli
-from smolvideo.engines import EngineSpec, GenerationOptions
+from smolvideo.engines import Engine, EngineSpec, GenerationOptions
 from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.loader import ClipLoader
@@ -26,9 +31,13 @@ from smolvideo.evals.run import EvalModel, EvalProgress, local_model, open_run_o
 from smolvideo.evals.run_folder import RunFolder
 from smolvideo.evals.settings import EvalSettings
 from smolvideo.evals.videos import VideoFinder, VideoFolder
+from smolvideo.index import IndexOptions, IndexStore
+from smolvideo.index.build import IndexedItem, IndexRun
+from smolvideo.index.ray_run import run_on_cluster
 from smolvideo.prompt import PromptOptions
 from smolvideo.ray_cluster import RayOptions
 from smolvideo.sampling import FrameSampling
+from smolvideo.summaries import list_items
 
 # Ray warns of its own settings.
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]
@@ -132,6 +141,48 @@ def test_cluster_resumes_a_local_run_though_a_worker_dies(
         assert strip.read_bytes() == strips[strip.name]
     run_all(there.folder, benchmark, model)
     assert there.answers_path.read_bytes() == here.answers_path.read_bytes()
+
+
+def index_of(path: Path, videos: Path, cluster: RayOptions | None) -> list[IndexedItem]:
+    """Index with nano, two windows per video; for a cluster, this process loads no engine."""
+    spec = EngineSpec("nano", device="cpu")
+    load = spec.load if cluster is None else forbidden
+    options = IndexOptions(window_seconds=3.0, max_frames=2)
+    with IndexStore(path) as store:
+        run = IndexRun(spec.checkpoint(), load, options, store)
+        items = list_items([videos])
+        if cluster is None:
+            return list(run.run(items))
+        return list(run_on_cluster(run, items, spec, cluster))
+
+
+def forbidden() -> Engine:
+    raise AssertionError("the engine was loaded by the process that holds the index")
+
+
+def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(path)) as database:
+        names = ("content", "path", "failure", "window", "window_text")
+        return {name: database.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_index_of_the_cluster_is_that_of_a_local_run(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("circle_right.mp4", "triangle_then_cross_subtitled.mp4"):
+        shutil.copyfile(SAMPLES / name, videos / name)
+    shutil.copyfile(SAMPLES / "circle_right.mp4", videos / "z again.mp4")
+    subtitles = "triangle_then_cross_subtitled.srt"
+    shutil.copyfile(SAMPLES / subtitles, videos / subtitles)
+    (videos / "broken.mp4").write_bytes(b"\0\0\0\x18ftypisom" + b"\0" * 99)
+    (videos / "empty.mp4").write_bytes(b"")
+    here, there = tmp_path / "here.sqlite", tmp_path / "there.sqlite"
+    done = index_of(here, videos, None)
+    assert index_of(there, videos, RayOptions(workers=2)) == done
+    assert [one.outcome for one in done] == ["failed", "made", "failed", "made", "same"]
+    assert tables(there) == tables(here)
+    assert index_of(there, videos, RayOptions(workers=2)) == index_of(here, videos, None)
 
 
 def test_options_of_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

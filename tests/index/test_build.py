@@ -119,15 +119,15 @@ def test_stopped_run_continues_at_the_missing_window(
 
     film = folder / "triangle_then_cross_subtitled.mp4"
     built = IndexRun(nano.checkpoint, lambda: nano, FEW, store)
-    noted, asked = built._noted, []
+    note, asked = built.notes.note, []
 
     def stop_at_the_second(number: int, *more: object) -> object:
         asked.append(number)
         if len(asked) == 2:
             raise StoppedError
-        return noted(number, *more)  # type: ignore[arg-type]
+        return note(number, *more)  # type: ignore[arg-type]
 
-    built._noted = stop_at_the_second  # type: ignore[assignment, method-assign]
+    built.notes.note = stop_at_the_second  # type: ignore[assignment, method-assign]
     with pytest.raises(StoppedError):
         list(built.run(list_items([film])))
     assert (store.status().windows, store.status().incomplete) == (1, 1)
