@@ -109,16 +109,11 @@ def suite(
     flags = [_read_flags(ctx, run, plan.folder) for run in plan.runs]
     reports: dict[SuiteRun, EvalReport | str] = {}
     for number, (run, given) in enumerate(zip(plan.runs, flags, strict=True), 1):
-        if table_only:
-            if (run.folder / "run.json").exists():
-                reports[run] = _report_of(screen, run)
-            continue
-        screen.notice(f"run {number} of {len(flags)}: {display_name(_title(run))}")
-        try:
-            reports[run] = run_benchmark(given, run.command, screen)
-        except SmolVideoError as error:
-            reports[run] = str(error)
-            screen.notice(f"{display_name(_title(run))} failed: {error}")
+        if not table_only:
+            screen.notice(f"run {number} of {len(flags)}: {display_name(_title(run))}")
+            reports[run] = _run(screen, run, given)
+        elif (run.folder / "run.json").exists():
+            reports[run] = _report_of(screen, run)
     table = suite_table(plan.runs, reports)
     if form == "table" and output is None:
         show_suite(screen.out, table)
@@ -131,6 +126,15 @@ def suite(
             screen.notice(f"the table is in `{output}`")
     done = [one for one in reports.values() if isinstance(one, EvalReport) and one.complete]
     return None if len(done) == len(plan.runs) else EXIT_SOME_FAILED
+
+
+def _run(screen: Output, run: SuiteRun, given: EvalFlags) -> EvalReport | str:
+    """Return the report of one run, or why it failed; the others continue."""
+    try:
+        return run_benchmark(given, run.command, screen)
+    except SmolVideoError as error:
+        screen.notice(f"{display_name(_title(run))} failed: {error}")
+        return str(error)
 
 
 def _report_of(screen: Output, run: SuiteRun) -> EvalReport | str:

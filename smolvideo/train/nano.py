@@ -108,8 +108,7 @@ class Trainer:
         clock: Clock = time.monotonic,
     ) -> None:
         self.folder, self.options, self.rank, self.ranks = folder, options, rank, ranks
-        self.clock = clock
-        self.on_progress = on_progress
+        self.clock, self.on_progress = clock, on_progress
         torch.manual_seed(options.seed)
         self.tokenizer = self._tokenizer()
         self.image_token_id = special_id(self.tokenizer, "<image>")
