@@ -7,6 +7,7 @@ from smolvideo.cli.ask_choices import Choices
 from smolvideo.cli.conversations import ConversationFlags
 from smolvideo.cli.flags import Flags, flag
 from smolvideo.cli.model_options import RemoteFlags
+from smolvideo.cli.options import SchemaFlags
 from smolvideo.conversation import Conversation
 from smolvideo.conversation.explain import explain_last_answer
 from smolvideo.engines import Engine, Session, SessionEngine
@@ -52,6 +53,8 @@ def check_proof(given: ConversationFlags) -> None:
             "`--why` needs the scores of answers, which a server does not give",
             hint="leave `--server` out",
         )
+    if isinstance(given, SchemaFlags) and given.schema is not None:
+        raise UsageError("`--why` is about the model's own words, which `--schema` constrains")
     if given.engine == "transformers":
         raise UsageError(
             "`--why` reuses the features of the frames, which the engine `transformers` does not "

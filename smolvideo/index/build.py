@@ -22,6 +22,7 @@ from smolvideo.index.subtitle_files import subtitle_state, video_cues
 from smolvideo.index.window_notes import EngineLoadFailed, NotedPart, WindowNotes
 from smolvideo.models import Checkpoint
 from smolvideo.progress import OnProgress, no_progress
+from smolvideo.sanitize import display_path
 from smolvideo.source import DownloadOptions, Named, resolve_source
 from smolvideo.subtitles import Cue
 from smolvideo.summaries.loader import IdentifiedSource, LoadedPart, ProbedVideo
@@ -120,6 +121,7 @@ class IndexRun:
 
     def identify(self, item: WorkItem) -> IdentifiedSource:
         """Find and hash the file of an item. Raises its errors."""
+        _require_storable(item)
         parts = self.looker.load(
             item,
             known_hash=self.store.known_hash,
@@ -168,7 +170,8 @@ class IndexRun:
     # ------------------------------------------------------------ on the prefetch threads
 
     def _look(self, item: WorkItem) -> Iterator[LoadedPart]:
-        return self.looker.load(
+        _require_storable(item)
+        yield from self.looker.load(
             item,
             known_hash=self.store.known_hash,
             is_needed=self._is_needed,
@@ -199,7 +202,8 @@ class IndexRun:
             if found.source.kind != "video" or found.sha256 is None:
                 raise SourceError(f"`{item.name}` is no video, and an index is of videos")
         except SmolVideoError as error:
-            self.store.add_failure(item.path, str(error))
+            if _is_storable(item.path):
+                self.store.add_failure(item.path, str(error))
             return IndexedItem(item, "failed", error=str(error), hint=error.hint)
         path, sha256 = item.path, found.sha256
         known = self.store.known_hash(path, found.stamp) == sha256
@@ -295,21 +299,39 @@ class IndexRun:
         return IndexedItem(item, "made", made, notices=tuple(dict.fromkeys(notices)))
 
 
+def _is_storable(path: str) -> bool:
+    """Whether ``path`` is Unicode: SQLite keeps texts as UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _require_storable(item: WorkItem) -> None:
+    if not _is_storable(item.path):
+        raise SourceError(
+            f"the name of {display_path(item.path)} is not UTF-8, and an index cannot hold it",
+            hint="rename the file",
+        )
+
+
 def prune(store: IndexStore, sources: Sequence[Named | Path] | None = None) -> int:
     """Remove the files of the index that are gone, of ``sources`` alone if they are given; return
-    how many.
+    how many could be searched.
 
     A folder that is missing itself keeps its files: it may be a drive that is not mounted.
     """
     folders = folders_among(sources or ())
+    indexed = dict(store.paths(sources))
     gone = []
-    for path in dict.fromkeys([*dict(store.paths(sources)), *store.failures(sources)]):
+    for path in dict.fromkeys([*indexed, *store.failures(sources)]):
         if "://" in path or os.path.lexists(path):
             continue
         if _is_reachable(Path(path), folders):
             gone.append(path)
     store.forget(gone)
-    return len(gone)
+    return sum(path in indexed for path in gone)
 
 
 def _is_reachable(path: Path, folders: Sequence[Path]) -> bool:

@@ -45,6 +45,8 @@ def replay_answer(
     found = Comparison()
     prepared, checkpoint = _prepare(record, found, pool, folder)
     notices = () if record.hashes else ("the record has no hashes of frames, prompt and weights",)
+    if any(source.sha256 is None for source in record.sources):
+        notices = (*notices, "the record has no hash of a source, whose content is not compared")
     if prepared is not None and checkpoint is not None:
         engine = pool.engine(record)
         session = open_session(engine, prepared)
@@ -186,6 +188,10 @@ def _compare_answers(
     found.values("answer", {"stop reason": record.stop_reason}, {"stop reason": answer.stop_reason})
     if record.choices is None or answer.choices is None:
         return
+    if abs(record.choices.mass - answer.choices.mass) > _TOLERANCE:
+        before, now = record.choices.mass, answer.choices.mass
+        text = f"the probability of all choices together was {before:.4f}, and is {now:.4f}"
+        found.differs("answer", text, before, now)
     for choice, before in record.choices.probabilities.items():
         now = answer.choices.probabilities.get(choice, 0.0)
         if abs(before - now) > _TOLERANCE:

@@ -40,7 +40,9 @@ def compare_evidence(
 
 
 def _compare_why(found: Comparison, before: AnswerEvidence, now: AnswerEvidence) -> None:
-    found.values("evidence", {"why": before.verdict}, {"why": now.verdict})
+    names = ("verdict", "text")
+    for name, key in zip(("why", "sentence of the evidence"), names, strict=True):
+        found.values("evidence", {name: getattr(before, key)}, {name: getattr(now, key)})
     places = [
         [(frame.source, round(frame.time, 3)) for frame in one.frames] for one in (before, now)
     ]
@@ -71,6 +73,8 @@ def compare_check(found: Comparison, before: AnswerCheck, now: AnswerCheck) -> N
         "answer with grey frames": "blind",
         "answer with shuffled frames": "shuffled",
         "answer half a step later": "shifted",
+        "depends on the order": "depends_on_order",
+        "sentence of the check": "text",
     }
     found.values(
         "evidence",

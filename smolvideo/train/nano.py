@@ -41,6 +41,7 @@ from smolvideo.train.nano_config import (
     init_weights,
     known_words,
     load_start,
+    open_start,
     save_checkpoint,
     special_id,
     start_tokenizer,
@@ -90,6 +91,8 @@ def train_nano(
     ModelError if a process of the training dies, RecordError if states cannot be written or read.
     """
     ranks = processes_that_fit(options.processes)
+    if options.start is not None:
+        open_start(options.start)  # before a folder is made
     folder.mkdir(parents=True, exist_ok=True)
     spawn(partial(_train, folder, options, _Rank0Only(on_progress), clock), ranks)
     return folder / "nano"
@@ -249,7 +252,7 @@ class Trainer:
             self.options.seconds,
             course.step,
             round(loss, 4),
-            _rounded(scores),
+            {name: round(share, 4) for name, share in scores.items()},
         )
         course.curve.append({k: v for k, v in asdict(progress).items() if k != "total_seconds"})
         self.on_progress(progress)
@@ -276,7 +279,8 @@ class Trainer:
 
     def _final_accuracy(self, network: SmolVLM, *, grey: bool) -> dict[str, float]:
         count = self.options.examine_videos // (4 if grey else 1)
-        return _rounded(self._evaluate(network, seed=2, videos=count, grey=grey))
+        scores = self._evaluate(network, seed=2, videos=count, grey=grey)
+        return {name: round(share, 4) for name, share in scores.items()}
 
     def _evaluate(
         self, network: SmolVLM, *, seed: int, videos: int, grey: bool = False
@@ -369,10 +373,6 @@ def _as_record_error(path: Path) -> Iterator[None]:
             f"{display_path(path)} does not fit this training",
             hint="delete it and the states beside it, or name another `--out`",
         ) from error
-
-
-def _rounded(scores: dict[str, float]) -> dict[str, float]:
-    return {name: round(share, 4) for name, share in scores.items()}
 
 
 class _Rank0Only:

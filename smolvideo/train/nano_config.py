@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
-from smolvideo.errors import UsageError
+from smolvideo.errors import ModelError, UsageError
 from smolvideo.evals.protocol import format_question
-from smolvideo.models import open_checkpoint
+from smolvideo.models import Checkpoint, open_checkpoint
 from smolvideo.models.json_files import read_json
 from smolvideo.network import NetworkConfig, SmolVLM, TextConfig, VisionConfig
 from smolvideo.train.schedule import CHOICE_FORMS
@@ -275,23 +275,28 @@ def save_checkpoint(
     _write_json(folder / "training.json", metadata)
 
 
+def open_start(name: str) -> Checkpoint:
+    """Open the checkpoint with which a training begins. Raises UsageError unless it is on this
+    machine and has the shapes of nano."""
+    hint = "`--from nano`, or the folder of a checkpoint that `train nano` has made"
+    try:
+        checkpoint = open_checkpoint(name, offline=True)
+    except ModelError as error:
+        raise UsageError(f"`--from {name}`: {error}", hint=hint) from error
+    if NetworkConfig.from_json(read_json(checkpoint.folder / "config.json")) != NANO:
+        raise UsageError(f"`--from {name}` has other shapes than nano", hint=hint)
+    return checkpoint
+
+
 def start_tokenizer(name: str | None) -> Tokenizer:
-    """Return the tokenizer of the checkpoint ``name``, or a new one. Raises ModelError."""
-    if name is None:
-        return Tokenizer.from_str(new_tokenizer())
-    return open_checkpoint(name).tokenizer
+    """Return the tokenizer of the checkpoint ``name``, or a new one. Raises as ``open_start``."""
+    return Tokenizer.from_str(new_tokenizer()) if name is None else open_start(name).tokenizer
 
 
 def load_start(name: str, network: SmolVLM) -> None:
-    """Load the weights of the checkpoint ``name`` into ``network``.
-
-    Raises ModelError where it cannot be opened, UsageError where it has other shapes than nano.
-    """
-    checkpoint = open_checkpoint(name)
+    """Load the weights of the checkpoint ``name`` into ``network``. Raises as ``open_start``."""
+    checkpoint = open_start(name)
     assert checkpoint.weights is not None
-    config = NetworkConfig.from_json(read_json(checkpoint.folder / "config.json"))
-    if config != network.config:
-        raise UsageError(f"`{name}` has other shapes than nano", hint="such as `--from nano`")
     stored: dict[str, torch.Tensor] = {}
     for file in checkpoint.weights.files:
         stored |= load_file(file)

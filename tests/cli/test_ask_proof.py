@@ -57,6 +57,7 @@ def test_why_of_a_choice_uses_its_probability() -> None:
         (["--engine", "transformers"], "transformers"),
         (["--dry-run"], "--dry-run"),
         (["--server", "http://127.0.0.1:9"], "--server"),
+        (["--schema", "colour red|blue"], "--schema"),
     ],
 )
 def test_why_that_cannot_be_honoured_is_a_usage_error(options: list[str], said: str) -> None:

@@ -386,3 +386,17 @@ def test_strip_option_letters_inverts_lettering(options: list[str]) -> None:
 )
 def test_as_index(value: Any, expected: int | None) -> None:
     assert as_index(value) == expected
+
+
+def test_own_questions_without_an_answer_are_asked_on_request(tmp_path: Path) -> None:
+    rows = [
+        {"video": "a.mp4", "question": "Who?", "options": ["a", "b"], "answer_index": answer}
+        for answer in (1, None)
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = load_benchmark("jsonl", path)
+    assert [item.answer_index for item in asked.items] == [1]
+    assert "1 questions have no public answer" in " ".join(asked.notices)
+    every = load_benchmark("jsonl", path, unlabelled=True)
+    assert [item.answer_index for item in every.items] == [1, None]

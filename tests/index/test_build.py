@@ -1,5 +1,6 @@
 """Indexing with nano: every content once, windows kept after a stop, files that vanish."""
 
+import os
 import shutil
 import time
 from itertools import pairwise
@@ -254,3 +255,28 @@ def test_real_footage_has_a_notice(nano: Engine, store: IndexStore, tmp_path: Pa
 @pytest.mark.parametrize("answer", ["", "none", "None.", '"No text"', " NOTHING "])
 def test_no_text_on_screen_is_empty(answer: str) -> None:
     assert screen_text(answer) == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="hardware: names are Unicode on Windows")
+def test_name_that_is_not_utf8_fails_alone(nano: Engine, store: IndexStore, tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"a\xff.mp4")
+    try:
+        shutil.copyfile(SAMPLES / "circle_right.mp4", strange)
+    except OSError:  # macOS refuses such names
+        return
+    shutil.copyfile(SAMPLES / "triangle_down.mp4", tmp_path / "z.mp4")
+    built = IndexRun(nano.checkpoint, lambda: nano, FEW, store)
+    first, second = built.run(list_items([tmp_path]))
+    assert first.outcome == "failed"
+    assert "not UTF-8" in str(first.error)
+    assert second.outcome == "made"
+    assert store.failures() == {}
+
+
+def test_files_that_were_never_indexed_are_not_counted_as_gone(
+    store: IndexStore, tmp_path: Path
+) -> None:
+    (tmp_path / "here.mp4").write_bytes(b"")
+    store.add_failure(str(tmp_path / "none.mp4"), "no such file")
+    assert prune(store, [tmp_path]) == 0
+    assert store.failures() == {}

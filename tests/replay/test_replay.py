@@ -84,6 +84,10 @@ def test_choices_and_subtitles_replay_equal(
     assert record.subtitles == "00:01 Hi"
     assert replayed(tmp_path, record, pool).is_equal
     assert record.choices is not None
+    heavier = replace(record, choices=replace(record.choices, mass=0.1))
+    assert "together was 0.1000" in str(replayed(tmp_path, heavier, pool).first)
+    unhashed = replace(record, sources=tuple(replace(one, sha256=None) for one in record.sources))
+    assert "not compared" in replayed(tmp_path, unhashed, pool).notices[0]
     other = replace(record.choices, probabilities={"red": 0.5, "blue": 0.5})
     result = replayed(tmp_path, replace(record, choices=other), pool)
     assert result.first is not None
@@ -200,6 +204,9 @@ def test_edited_evidence_is_named(engine: Engine, tmp_path: Path, pool: EnginePo
     for changed, said in (
         ({"check": replace(check, verdict="blind")}, "check: blind in the record, stands now"),
         ({"check": replace(check, blind="a dog")}, "answer with grey frames: a dog"),
+        ({"check": replace(check, depends_on_order=not check.depends_on_order)}, "on the order: "),
+        ({"check": replace(check, text="it stands")}, "sentence of the check: it stands"),
+        ({"evidence": replace(why, text="all of it")}, "sentence of the evidence: all of it"),
         ({"evidence": replace(why, verdict="order")}, "why: order in the record"),
         ({"evidence": replace(why, frames=())}, "were none, and are "),
         ({"evidence": replace(why, score=0.1)}, "the score was 0.1000"),

@@ -3,15 +3,19 @@
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from support import tinymodels
 
+from smolvideo.errors import UsageError
 from smolvideo.models import open_checkpoint
+from smolvideo.train.nano import Trainer, train_nano
 from smolvideo.train.nano_config import NANO
 from smolvideo.train.question_batches import make_video_batch
-from smolvideo.train.schedule import LATE_MIX
+from smolvideo.train.schedule import LATE_MIX, TrainOptions
 from smolvideo.train.world.abstention import ABSTENTION
 from smolvideo.train.world.grammar import Grammar, load_grammar, mistype, plain_form
 from smolvideo.train.world.looks import PLAIN, Look, sample_look
@@ -197,3 +201,21 @@ def test_batches_hold_yes_no_questions_beside_the_others() -> None:
     types = Counter(question.type for row in batch.rows.questions for question in row)
     assert types["yes-no"] >= 6
     assert types["choice"] > 0
+
+
+def test_a_start_that_is_no_nano_is_an_error_before_a_folder_is_made(tmp_path: Path) -> None:
+    folder = tinymodels.make_tiny(tmp_path / "tiny")
+    out = tmp_path / "out"
+    for name, said in ((str(folder), "other shapes"), ("smolvlm2-256m", "--from smolvlm2-256m")):
+        with pytest.raises(UsageError, match=said):
+            train_nano(out, TrainOptions(start=name, processes=1), lambda _: None)
+    assert not out.exists()
+
+
+def test_training_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, TrainOptions(start="nano"), 0, 1, lambda _: None)
+    assert trainer.course.stage == trainer.course.current_stage(trainer.options) == "answer"
+    scores = trainer._evaluate(trainer.trainable.network, seed=4, videos=4)
+    assert scores["all"] > 0.4  # a new network scores zero
+    tower = trainer.optimizer.working_copy.network.model.vision_model
+    assert all(parameter.requires_grad for parameter in tower.parameters())

@@ -52,13 +52,14 @@ class OwnQuestions(Schema):
             raise InvalidRowError("`video` names no file")  # `.` or `/`
         address = video.strip() if video.strip().startswith(("http://", "https://")) else None
         video = WebAddress(address).name if address else video.strip() if "://" in video else video
+        right = row.get("answer_index")
         stem = PurePosixPath(video).with_suffix("").as_posix() if "://" not in video else video
         return EvalItem(
             id=optional_text(row, "id") or f"{part}row {place.number + 1}",
             video_names=(video,),
             question=text_of(row, "question").strip(),
             options=options,
-            answer_index=index_in_range(row.get("answer_index"), options),
+            answer_index=None if right is None else index_in_range(right, options),
             groups={str(name): " ".join(str(value).split()) for name, value in groups.items()},
             subtitles=optional_text(row, "subtitles"),
             subtitle_names=(f"{stem}.srt", f"{stem}.vtt"),
