@@ -146,6 +146,7 @@ def test_committed_bench_and_training_files_are_valid() -> None:
             "served-load",
             "find-quality",
             "index-cost",
+            "index-kill",
             "why-quality",
             "long-recordings",
         )
