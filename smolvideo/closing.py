@@ -1,9 +1,10 @@
 """Context managers that are closed at the end of their block."""
 
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class ClosedOnExit:
+class ClosedOnExit(ABC):
     """Base of context managers that hold something open until ``close``."""
 
     def __enter__(self) -> Self:
@@ -12,6 +13,6 @@ class ClosedOnExit:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Free what is held. May be called more than once."""
-        raise NotImplementedError

@@ -133,7 +133,7 @@ class _Reading:
     def moment(self, *, thorough: bool) -> tuple[float, tuple[int, ...]]:
         """Return the log-odds that the window shows the query, and the frames that show it.
 
-        Shots are read one by one: of frames of several scenes together little can be told.
+        Shots are read one by one: a model answers poorly about frames of several scenes at once.
         """
         shots = split_at_cuts(self.scores.batch.images)
         if len(shots) == 1:

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
+from smolvideo.closing import ClosedOnExit
 from smolvideo.errors import RecordError, SourceError
 from smolvideo.files import data_dir, make_folders
 from smolvideo.index.text_query import TOKENIZER
@@ -76,7 +77,7 @@ def default_index_path() -> Path:
     return data_dir() / "index.sqlite"
 
 
-class IndexDatabase:
+class IndexDatabase(ClosedOnExit):
     """The connection to an index file, of this version; see ``IndexStore``.
 
     ``read_only`` writes nothing, and ``must_exist`` makes no new file. ``notices`` say what a file
@@ -181,12 +182,6 @@ class IndexDatabase:
                 hint="update smolvideo, or name another file with `--index`",
             )
         database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -5,7 +5,7 @@ order, transfer curve or mirroring, and their frame lists are wrong for some fil
 pass with PyAV detects all of this. Files that PyAV cannot open are not checked.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class NotAVideoError(ReaderError):
     tried."""
 
 
-class VideoReader(ClosedOnExit, ABC):
+class VideoReader(ClosedOnExit):
     """An open video: returns the frames that a player shows at given times.
 
     Seconds count from the moment a player shows as 0:00, which is the start of the container: a

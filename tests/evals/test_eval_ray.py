@@ -2,7 +2,6 @@
 a local run, and a worker's death.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -18,12 +17,12 @@ import pytest
 from click.testing import CliRunner
 from support import tinymodels
 from support.project import ROOT
+from support.rounds import write_rounds
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'smolvideo[ray]'")
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import Engine, EngineSpec, GenerationOptions
-from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark
 from smolvideo.evals.loader import ClipLoader
 from smolvideo.evals.ray_run import cluster_model
@@ -67,21 +66,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """No video's questions follow each other, and each video has two parts."""
-    lines = [
-        {
-            "id": f"{number}/{video}",
-            "video": video,
-            "question": f"What happens {number}?",
-            "options": ["a circle", "a square"],
-            "answer_index": 0,
-            **({"start": 0, "end": 1} if number == 1 else {}),
-        }
-        for number in range(3)
-        for video in VIDEOS
-    ]
-    path = tmp_path_factory.mktemp("ray") / "items.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return load_benchmark("jsonl", path)
+    return write_rounds(tmp_path_factory.mktemp("ray") / "items.jsonl", VIDEOS)
 
 
 @pytest.fixture(scope="module")

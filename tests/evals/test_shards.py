@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import tinymodels
 from support.project import ROOT
+from support.rounds import write_rounds
 
 from smolvideo.cli.main import cli
 from smolvideo.engines import GenerationOptions, load_engine
 from smolvideo.errors import RecordError, UsageError
-from smolvideo.evals.datasets import load_benchmark
 from smolvideo.evals.item import Benchmark, EvalItem
 from smolvideo.evals.run import open_run, run_eval
 from smolvideo.evals.run_folder import RunFolder
@@ -41,21 +41,7 @@ SHARDS = [Shard(number, 3) for number in (1, 2, 3)]
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """Three rounds over the videos: no video's questions follow each other."""
-    lines = [
-        {
-            "id": f"{number}/{video}",
-            "video": video,
-            "question": f"What happens {number}?",
-            "options": ["a circle", "a square"],
-            "answer_index": 0,
-            **({"start": 0, "end": 1} if number == 1 else {}),
-        }
-        for number in range(3)
-        for video in VIDEOS
-    ]
-    path = tmp_path_factory.mktemp("shards") / "items.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return load_benchmark("jsonl", path)
+    return write_rounds(tmp_path_factory.mktemp("shards") / "items.jsonl", VIDEOS)
 
 
 @pytest.fixture(scope="module")

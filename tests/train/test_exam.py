@@ -303,11 +303,11 @@ def test_command_prints_json_or_a_table_and_saves_the_answers(tmp_path: Path) ->
     table = CliRunner().invoke(cli, ["eval", "world", "--limit", "1", "--quiet"])
     assert table.exit_code == 0, table.stderr
     assert table.stderr == ""
-    for told in (
+    for line in (
         "open questions", "grey frames", "five options", "combinations of training",
         "new wordings", "truth is no", "second renderer", "unanswerable questions: abstained",
     ):  # fmt: skip
-        assert told in table.stdout
+        assert line in table.stdout
     # Only a part of it.
     some = CliRunner().invoke(
         cli, ["eval", "world", "--limit", "1", "--quiet", "--part", "renderer"]

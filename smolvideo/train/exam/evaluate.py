@@ -106,7 +106,7 @@ def _asked(
     grey = replace(batch, images=blank_images(batch.images))
     blind = _answered(engine, grey, questions)
     answered = zip(asked, seen, blind, strict=True)
-    for place, (given, (one, likeliest), (other, guessed)) in enumerate(answered):
+    for place, (given, (one, option), (other, blind_option)) in enumerate(answered):
         question = given.question
         yield ExamAnswer(
             video=video.number,
@@ -119,8 +119,8 @@ def _asked(
             blind=other,
             right=is_correct(question, one, duration=duration, step=step),
             blind_right=is_correct(question, other, duration=duration, step=step),
-            likeliest=likeliest,
-            blind_likeliest=guessed,
+            likeliest=option,
+            blind_likeliest=blind_option,
             place=place,
             count=len(questions),
             part=part,
